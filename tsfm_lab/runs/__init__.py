@@ -1,0 +1,8 @@
+"""Runs: a notebook's configuration, its directory, its record; refreshing and launching notebooks."""
+
+from tsfm_lab.runs.config import config_hash, resolve_config
+from tsfm_lab.runs.directory import RunDirectory, open_run
+from tsfm_lab.runs.files import atomic_write, write_json
+from tsfm_lab.runs.metrics import MetricsLog
+
+__all__ = ["MetricsLog", "RunDirectory", "atomic_write", "config_hash", "open_run", "resolve_config", "write_json"]
