@@ -1,8 +1,8 @@
 """From a notebook's parameters cell to a frozen configuration, and from that to a stable name.
 
 A notebook's parameters are the field names of its preset in capitals, `None` meaning the preset's value. papermill only
-warns of a parameter that the notebook does not have, so the notebook itself refuses it: every capitalised global must be
-a field.
+warns of a parameter that the notebook does not have, so the notebook itself refuses it: every capitalised global must
+be a field.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ def resolve_config(presets: Mapping[str, Config], namespace: Mapping[str, Any]) 
 
 
 def convert(value: Any, annotation: Any, name: str) -> Any:
-    """Return `value` as `annotation` asks (int → float, list → tuple, "1e-3" → float), or raise a ValueError naming it."""
+    """Return `value` as `annotation` asks (int → float, list → tuple, "1e-3" → float); ValueError where it cannot."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         for choice in arguments:

@@ -1,7 +1,7 @@
 """The directory of a run: what was asked (config.json), where and with what it ran (manifest.json), what came out.
 
-runs/<notebook>/<scale>-<config hash>/ is a function of the configuration alone, so a requeued job finds its own work and
-a changed option gets a directory of its own. One execution that trains several models gives each a child directory.
+runs/<notebook>/<scale>-<config hash>/ is a function of the configuration alone, so a requeued job finds its own work
+and a changed option gets a directory of its own. One execution that trains several models gives each a child directory.
 """
 
 import datetime
