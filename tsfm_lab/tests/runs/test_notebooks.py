@@ -7,7 +7,16 @@ from tsfm_lab import paths
 from tsfm_lab.runs.notebooks import find_notebook, refresh
 
 nbclient = pytest.importorskip("nbclient", reason="refreshing notebooks needs the `lab` extra")
-HEADER = "# ---\n# jupyter:\n#   kernelspec:\n#     display_name: Python 3\n#     language: python\n#     name: python3\n# ---\n\n"
+HEADER = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+"""
 
 
 @pytest.fixture
@@ -34,5 +43,5 @@ def test_a_failing_cell_leaves_the_stored_notebook(script):
 
 
 def test_an_unknown_notebook_lists_those_there_are(script):
-    with pytest.raises(ValueError, match="there are.*00_try"):
+    with pytest.raises(ValueError, match=r"there are.*00_try"):
         find_notebook("00_tri")
