@@ -16,8 +16,8 @@ def preemption_requests(
 ) -> Iterator[Callable[[], bool]]:
     """Within the block `signals` only raise a flag; the function it yields tells whether one has come.
 
-    A loop asks after each step and, told yes, writes its checkpoint and raises `Preempted`. The earlier handlers are put
-    back at the end. Outside the main thread, where Python allows no handlers, the flag stays down.
+    A loop asks after each step and, told yes, writes its checkpoint and raises `Preempted`. The earlier handlers are
+    put back at the end. Outside the main thread, where Python allows no handlers, the flag stays down.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
