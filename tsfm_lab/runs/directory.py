@@ -19,6 +19,7 @@ from typing import Any
 from tsfm_lab import paths
 from tsfm_lab.runs.config import config_hash, hashed_fields
 from tsfm_lab.runs.files import write_json
+from tsfm_lab.runs.lock import RunLock
 from tsfm_lab.runs.metrics import MetricsLog
 
 _PACKAGES = ("torch", "lightning", "numpy", "scipy", "pandas", "gluonts", "tsfm-lab")
@@ -41,6 +42,7 @@ class RunDirectory:
         elif json.loads(config_file.read_text()) != config:
             raise ValueError(f"{self.path} holds a run of another configuration; compare {config_file} or move it away")
         self.config = config
+        self._lock = RunLock(self.path)
 
     @property
     def checkpoints(self) -> Path:
@@ -63,7 +65,12 @@ class RunDirectory:
         return json.loads(file.read_text()) if file.exists() else {}
 
     def start(self, *, device: str = "cpu", data_checksums: Mapping[str, str] | None = None) -> None:
-        """Record an attempt in manifest.json: commit, versions, device, host, job id, start; earlier attempts stay."""
+        """Lock the directory and record an attempt in manifest.json, beside the earlier ones.
+
+        An attempt has commit, versions, device, host, pid, job id, start, end and status. Raises RunLocked, naming the
+        other's host and pid, while another process works here.
+        """
+        self._lock.acquire()
         attempt = {
             "status": "running",
             "start": _now(),
@@ -82,12 +89,13 @@ class RunDirectory:
         write_json(self.path / "manifest.json", manifest)
 
     def finish(self, status: str = "finished") -> None:
-        """Close the attempt that `start` opened: its end and `status` ("finished", "failed", "preempted")."""
+        """Close the attempt that `start` opened, with its `status` ("finished", "failed", "preempted"), and unlock."""
         manifest = self.manifest()
         if not manifest.get("attempts"):
             raise ValueError(f"{self.path} has no attempt to finish; call start() first")
         manifest["attempts"][-1].update(status=status, end=_now())
         write_json(self.path / "manifest.json", manifest)
+        self._lock.release()
 
     @property
     def finished(self) -> bool:
