@@ -1,0 +1,1 @@
+"""Training: presets by scale, losses, optimiser and schedule, the Lightning modules and the trainer."""
