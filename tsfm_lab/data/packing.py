@@ -1,0 +1,77 @@
+"""Rows of tokens: first-fit-decreasing packing of samples, and the packed batch that the models read."""
+
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsfm_lab.data.transforms import TOKEN_FIELDS, Sample
+from tsfm_lab.nn.packing import SegmentPlan
+
+
+class PackedBatch(TypedDict):
+    """Samples packed into rows of t tokens; the one currency between data and models. Padding is 0 everywhere."""
+
+    target: Tensor  # (b t patch) float32: the values of a token's patch, 0 where missing and past the patch size
+    observed_mask: Tensor  # (b t patch) bool: True where a value was observed
+    sample_id: Tensor  # (b t) int64: 1, 2, … within a row; 0 = padding
+    time_id: Tensor  # (b t) int64: patch of time within the sample
+    variate_id: Tensor  # (b t) int64: variate within the sample
+    prediction_mask: Tensor  # (b t) bool: True where the token is to be predicted
+    patch_size: Tensor  # (b t) int64: steps of the token's patch
+    segments: NotRequired[SegmentPlan]  # of the STU layers, where the stream is told to make it
+
+
+def first_fit_decreasing(lengths: Sequence[int] | np.ndarray, capacity: int) -> list[list[int]]:
+    """Items packed into bins of `capacity`: longest first, each into the first bin with room (Johnson 1973).
+
+    Returns the bins, each a list of indices into `lengths`. Equal lengths keep their order.
+    Raises: ValueError for an item that no bin can hold.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    if len(lengths) and (lengths.max() > capacity or lengths.min() < 1):
+        wrong = int(np.flatnonzero((lengths > capacity) | (lengths < 1))[0])
+        raise ValueError(f"lengths must be between 1 and capacity={capacity} tokens, got {lengths[wrong]} at {wrong}")
+    room = np.full(len(lengths), capacity)
+    bins: list[list[int]] = []
+    for i in np.argsort(-lengths, kind="stable"):
+        k = int((room >= lengths[i]).argmax())
+        if k == len(bins):
+            bins.append([])
+        bins[k].append(int(i))
+        room[k] -= lengths[i]
+    return bins
+
+
+def pack_rows(rows: Sequence[Sequence[Sample]], max_seq_len: int) -> PackedBatch:
+    """Lay samples one after another in rows of `max_seq_len` tokens, zeros behind them.
+
+    rows: for each row its samples, each with TOKEN_FIELDS of one length; together at most `max_seq_len` tokens.
+    Raises: ValueError for a row that is too long, or no rows.
+    """
+    example = next((sample for samples in rows for sample in samples), None)
+    if example is None:
+        raise ValueError("rows must hold at least one sample, got none")
+    ids = {"sample_id": np.zeros((len(rows), max_seq_len), dtype=np.int64)}
+    fields = {
+        name: np.zeros((len(rows), max_seq_len, *example[name].shape[1:]), dtype=example[name].dtype)
+        for name in TOKEN_FIELDS
+    }
+    for r, samples in enumerate(rows):
+        begin = 0
+        for sample_id, sample in enumerate(samples, start=1):
+            end = begin + len(sample["target"])
+            if end > max_seq_len:
+                raise ValueError(f"a row must have at most max_seq_len={max_seq_len} tokens, row {r} has {end} or more")
+            for name, array in fields.items():
+                array[r, begin:end] = sample[name]
+            ids["sample_id"][r, begin:end] = sample_id
+            begin = end
+    return {name: torch.from_numpy(array) for name, array in (fields | ids).items()}
+
+
+def packing_waste(batch: PackedBatch) -> float:
+    """Share of the batch's tokens that is padding."""
+    return float((batch["sample_id"] == 0).float().mean())

@@ -1,0 +1,93 @@
+"""Batches made ahead by worker processes, equal to the stream's own whatever their number."""
+
+import pickle
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tsfm_lab.data.packing import PackedBatch
+from tsfm_lab.data.skips import SkipReport
+from tsfm_lab.data.stream import WINDOW_ROWS, TrainingStream
+
+
+class PackedLoader:
+    """The batches of one rank from `first_step` on, in order; without `num_steps`, without end.
+
+    A worker makes the steps of a whole window at once, so that no window is made twice in a pass.
+    num_workers: processes; 0 makes each batch in the caller's. prefetch_factor: windows that each worker is ahead.
+    pin_memory: put batches in page-locked memory, for a GPU. What was left out is in `stream.skip_report()`.
+    """
+
+    def __init__(
+        self,
+        stream: TrainingStream,
+        *,
+        first_step: int = 0,
+        num_steps: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+        prefetch_factor: int = 2,
+        pin_memory: bool = False,
+    ):
+        self.stream, self.first_step, self.num_steps = stream, first_step, num_steps
+        self.rank, self.world_size = rank, world_size
+        self.num_workers, self.prefetch_factor, self.pin_memory = num_workers, prefetch_factor, pin_memory
+        if first_step < 0:
+            raise ValueError(f"first_step must not be negative, got {first_step}")
+
+    def __len__(self) -> int:
+        if self.num_steps is None:
+            raise TypeError("the loader has no end; give num_steps")
+        return self.num_steps
+
+    def __iter__(self) -> Iterator[PackedBatch]:
+        loader = DataLoader(
+            _Chunks(self.stream, self.rank, self.world_size),
+            batch_size=None,  # an item is whole batches already
+            sampler=self._chunks(),
+            num_workers=self.num_workers,
+            prefetch_factor=self.prefetch_factor if self.num_workers else None,
+            pin_memory=self.pin_memory,
+        )
+        for rows, plans, skips in loader:
+            self.stream.skips.update(skips)
+            for batch, plan in zip(_split(rows, len(plans)), plans, strict=True):
+                yield batch if plan is None else {**batch, "segments": pickle.loads(plan).map(torch.from_numpy)}
+
+    def _chunks(self) -> Iterator[tuple[int, int]]:
+        """(first step, number of steps) of each chunk; chunks end where windows end."""
+        size = max(1, WINDOW_ROWS // self.stream.batch_rows)
+        end = None if self.num_steps is None else self.first_step + self.num_steps
+        step = self.first_step
+        while end is None or step < end:
+            number = size - step % size
+            number = number if end is None else min(number, end - step)
+            yield step, number
+            step += number
+
+
+def _split(rows: PackedBatch, num_steps: int) -> list[PackedBatch]:
+    """The rows of consecutive steps as one batch (of views) per step."""
+    fields = {name: field.chunk(num_steps) for name, field in rows.items()}
+    return [{name: parts[i] for name, parts in fields.items()} for i in range(num_steps)]
+
+
+class _Chunks(Dataset):
+    """What a worker makes: the rows of a few consecutive steps, the segment plan of each, and the skips on the way."""
+
+    def __init__(self, stream: TrainingStream, rank: int, world_size: int):
+        self.stream, self.rank, self.world_size = stream, rank, world_size
+
+    def __getitem__(self, chunk: tuple[int, int]) -> tuple[PackedBatch, list[bytes | None], dict[int, SkipReport]]:
+        first_step, num_steps = chunk
+        rows = self.stream.rows(first_step, num_steps, self.rank, self.world_size)
+        plans = [self._plan(batch) for batch in _split(rows, num_steps)]
+        skips = {w: self.stream.skips[w] for w in self.stream.windows_of(first_step, num_steps)}
+        return rows, plans, skips
+
+    def _plan(self, batch: PackedBatch) -> bytes | None:
+        """A plan is dozens of small tensors; as bytes it needs no file descriptor for each on its way to the parent."""
+        return None if self.stream.segment_by is None else pickle.dumps(self.stream.plan(batch).map(Tensor.numpy))
