@@ -1,4 +1,4 @@
-"""Presets: notebook → scale → frozen configuration. One module per notebook; plain dataclasses that import nothing heavy."""
+"""Presets: notebook → scale → frozen configuration, one module per notebook, importing nothing heavy."""
 
 from tsfm_lab.training.presets.pretrain_stu import PRETRAIN_STU
 
