@@ -120,12 +120,14 @@ class SeriesCollection(Sequence[Series]):
     """A named, lazy sequence of series; reading item i touches item i only.
 
     name: of the data set. pool: what the series may be used for, e.g. "smoke_pretrain", "heldout_lsf", "user".
+    notes: known dirt, what was mended and what was left out on loading, one line each.
     Subclasses give `__len__`, `read` and, where it is cheaper than reading, `lengths` and `num_variates`; those over
     files pickle without their values, so that loader workers open the files themselves.
     """
 
     name: str
     pool: str
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def read(self, i: int) -> Series:
@@ -163,8 +165,8 @@ class SeriesCollection(Sequence[Series]):
 class SeriesList(SeriesCollection):
     """A collection of series that are in memory already."""
 
-    def __init__(self, series: Iterable[Series], name: str = "series", pool: str = "user"):
-        self.items, self.name, self.pool = tuple(series), name, pool
+    def __init__(self, series: Iterable[Series], name: str = "series", pool: str = "user", notes: Iterable[str] = ()):
+        self.items, self.name, self.pool, self.notes = tuple(series), name, pool, tuple(notes)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -178,7 +180,7 @@ class Subset(SeriesCollection):
 
     def __init__(self, source: SeriesCollection, indices: np.ndarray):
         self.source, self.indices = source, indices
-        self.name, self.pool = source.name, source.pool
+        self.name, self.pool, self.notes = source.name, source.pool, source.notes
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -203,6 +205,7 @@ class Concatenation(SeriesCollection):
             raise ValueError(f"collection {name!r} needs at least one source, got none")
         pools = sorted({source.pool for source in sources})
         self.sources, self.name, self.pool = tuple(sources), name, pool or "+".join(pools)
+        self.notes = tuple(note for source in sources for note in source.notes)
         self._ends = np.cumsum([len(source) for source in sources])
 
     def __len__(self) -> int:

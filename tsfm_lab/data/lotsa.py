@@ -1,0 +1,164 @@
+"""The LOTSA layout: folders of arrow files as `datasets.save_to_disk` writes them, and as GIFT-Eval uses them.
+
+A row is one item: item_id, start, freq, target as list<float> (t) or list<list<float>> (c t), and the optional
+covariates past_feat_dynamic_real and feat_dynamic_real in the same two forms. Only pyarrow is needed; files are
+memory-mapped, so that a folder may be far larger than the memory.
+"""
+
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tsfm_lab.data.archives import CorruptFileError
+from tsfm_lab.data.series import Series, SeriesCollection
+
+if TYPE_CHECKING:
+    import pyarrow
+
+COVARIATES = ("past_feat_dynamic_real", "feat_dynamic_real")
+FIELDS = ("item_id", "start", "freq", "target", *COVARIATES)
+
+
+class ArrowCollection(SeriesCollection):
+    """The series of a folder in the LOTSA layout, memory-mapped; the target of a series is a view of the file.
+
+    Raises: FileNotFoundError, ValueError where the folder is no such folder; CorruptFileError where a file is broken.
+    """
+
+    def __init__(self, folder: Path, *, name: str = "", pool: str = "user", notes: Iterable[str] = ()):
+        self.folder, self.name, self.pool = Path(folder), name or Path(folder).name, pool
+        self.notes = tuple(notes)
+        self.files = _data_files(self.folder)
+        self._open()
+
+    def _open(self) -> None:
+        self._batches = [batch for file in self.files for batch in _map_batches(file)]
+        self._ends = np.cumsum([batch.num_rows for batch in self._batches])
+        for batch in self._batches[:1]:
+            missing = [field for field in FIELDS[:4] if field not in batch.schema.names]
+            if missing:
+                raise ValueError(f"{self.folder} lacks the columns {', '.join(missing)}; it has {batch.schema.names}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_batches"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def read(self, i: int) -> Series:
+        k = int(np.searchsorted(self._ends, i, side="right"))
+        row = i - (int(self._ends[k - 1]) if k else 0)
+        return row_to_series(self._batches[k], row, fallback_id=f"{self.name}[{i}]")
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return self._shapes[:, 1]
+
+    @cached_property
+    def num_variates(self) -> np.ndarray:
+        return self._shapes[:, 0]
+
+    @cached_property
+    def _shapes(self) -> np.ndarray:
+        shapes = [list_shapes(batch.column("target")) for batch in self._batches]
+        return np.concatenate(shapes) if shapes else np.empty((0, 2), np.int64)
+
+
+def _data_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is no folder; get the data set, or pass the folder that holds its .arrow files"
+        )
+    state = folder / "state.json"
+    if state.is_file():
+        try:
+            names = [entry["filename"] for entry in json.loads(state.read_text())["_data_files"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptFileError(f"{state} is no save_to_disk state ({error}); get the folder again") from error
+        files = [folder / name for name in names]
+    else:
+        files = sorted(folder.glob("*.arrow"))
+    absent = [file.name for file in files if not file.is_file()]
+    if absent or not files:
+        what = f"lacks {', '.join(absent[:3])}" if absent else "holds no .arrow file"
+        raise FileNotFoundError(f"{folder} {what}; get the data set again, or pass the folder of one data set")
+    return files
+
+
+def _map_batches(file: Path) -> list["pyarrow.RecordBatch"]:
+    import pyarrow as pa
+
+    source = pa.memory_map(str(file))
+    try:
+        try:
+            reader = pa.ipc.open_stream(source)
+            return list(reader)
+        except pa.ArrowInvalid:
+            source.seek(0)  # not the stream format of `datasets`, perhaps the file format of `feather`
+            reader = pa.ipc.open_file(source)
+            return [reader.get_batch(i) for i in range(reader.num_record_batches)]
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptFileError(f"{file} is truncated or corrupt ({error}); delete it and get it again") from error
+
+
+def row_to_series(batch: "pyarrow.RecordBatch", row: int, fallback_id: str) -> Series:
+    """Row `row` of a batch or table in the LOTSA schema; a target without nulls is a view of the file, (c t).
+
+    Raises: ValueError naming the item where its frequency is missing or its variates are of different lengths.
+    """
+    item_id = batch.column("item_id")[row].as_py()
+    item_id = fallback_id if item_id is None else str(item_id)
+    names = batch.schema.names
+    covariates = {name: _matrix(batch.column(name)[row], name, item_id) for name in COVARIATES if name in names}
+    target = _matrix(batch.column("target")[row], "target", item_id)
+    if target is None:
+        raise ValueError(f"series {item_id!r} has no target")
+    return Series(item_id, batch.column("start")[row].as_py(), batch.column("freq")[row].as_py(), target, **covariates)
+
+
+def _matrix(scalar: "pyarrow.Scalar", name: str, item_id: str) -> np.ndarray | None:
+    """(t) or (c t) float values of a list scalar; None for a null."""
+    import pyarrow as pa
+
+    if not scalar.is_valid:
+        return None
+    values, rows = scalar.values, None
+    if pa.types.is_nested(values.type):
+        lengths = set(list_lengths(values).tolist())
+        if len(lengths) > 1:
+            raise ValueError(
+                f"series {item_id!r}: the variates of {name} differ in length: {sorted(lengths)[:4]} steps"
+            )
+        rows, values = len(values), values.flatten()
+    flat = values.to_numpy(zero_copy_only=False)
+    if flat.dtype.kind not in "fiub":
+        raise ValueError(f"series {item_id!r}: {name} must hold numbers, got {values.type}")
+    return flat if rows is None else flat.reshape(rows, -1)
+
+
+def list_lengths(column: "pyarrow.Array") -> np.ndarray:
+    """Length of each list in a list column of any kind: (n) int64, 0 for nulls."""
+    import pyarrow.compute as pc
+
+    return pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def list_shapes(column: "pyarrow.Array") -> np.ndarray:
+    """(c, t) of each row of a target column, from the lists' offsets alone: (n 2) int64."""
+    import pyarrow as pa
+
+    outer = list_lengths(column)
+    if not pa.types.is_nested(column.type.value_type):
+        return np.stack([np.ones_like(outer), outer], axis=-1)
+    inner = list_lengths(column.flatten())
+    first = np.concatenate([[0], np.cumsum(outer)[:-1]])
+    steps = np.where(outer > 0, inner[np.minimum(first, max(len(inner) - 1, 0))] if len(inner) else 0, 0)
+    return np.stack([outer, steps], axis=-1)
