@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -44,7 +43,20 @@ def count(x: Tensor) -> Tensor:
 
 
 class DistributionOutput(ABC):
-    """A law as the head of a model: sizes of its parameters, and the law for given unbounded values."""
+    """A law as the head of a model: sizes of its parameters, and the law for given unbounded values.
+
+    Its attributes are its constructor's arguments, and all that config.json keeps of it. (No dataclass, because
+    huggingface_hub writes those without their name.)
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     @property
     @abstractmethod
@@ -62,7 +74,7 @@ class DistributionOutput(ABC):
 
 
 class ParametricOutput(DistributionOutput):
-    """A parametric law: `domains` maps each predicted parameter from ℝ; the dataclass fields are fixed parameters."""
+    """A parametric law: `domains` maps each predicted parameter from ℝ; the attributes are fixed parameters."""
 
     law: ClassVar[type[Distribution]]
     domains: ClassVar[dict[str, Callable[[Tensor], Tensor]]]
@@ -74,71 +86,64 @@ class ParametricOutput(DistributionOutput):
     def build(self, raw: dict[str, Tensor]) -> Distribution:
         predicted = {name: domain(raw[name].squeeze(-1)) for name, domain in self.domains.items()}
         like = next(iter(predicted.values()))
-        fixed = {name: torch.full_like(like, value) for name, value in asdict(self).items()}
+        fixed = {name: torch.full_like(like, value) for name, value in vars(self).items()}
         return self.law(**predicted, **fixed, validate_args=False)
 
 
-@dataclass(frozen=True)
 class StudentTOutput(ParametricOutput):
     law = StudentT
     domains: ClassVar = {"df": above_two, "loc": real, "scale": positive}
 
 
-@dataclass(frozen=True)
 class NormalOutput(ParametricOutput):
     law = Normal
     domains: ClassVar = {"loc": real, "scale": positive}
 
 
-@dataclass(frozen=True)
 class NormalFixedScaleOutput(ParametricOutput):
     law = Normal
     domains: ClassVar = {"loc": real}
 
-    scale: float = 1e-3
+    def __init__(self, scale: float = 1e-3):
+        self.scale = scale
 
 
-@dataclass(frozen=True)
 class NegativeBinomialOutput(ParametricOutput):
     law = NegativeBinomial
     domains: ClassVar = {"total_count": count, "logits": real}
 
 
-@dataclass(frozen=True)
 class LogNormalOutput(ParametricOutput):
     law = LogNormal
     domains: ClassVar = {"loc": real, "scale": positive}
 
 
-@dataclass(frozen=True)
 class LaplaceOutput(ParametricOutput):
     law = Laplace
     domains: ClassVar = {"loc": real, "scale": positive}
 
 
-@dataclass(frozen=True)
 class LaplaceFixedScaleOutput(ParametricOutput):
     law = Laplace
     domains: ClassVar = {"loc": real}
 
-    scale: float = 1e-3
+    def __init__(self, scale: float = 1e-3):
+        self.scale = scale
 
 
-@dataclass(frozen=True)
 class ParetoOutput(ParametricOutput):
     law = Pareto
     domains: ClassVar = {"scale": positive, "alpha": above_two_strictly}
 
 
-@dataclass(frozen=True)
 class ParetoFixedAlphaOutput(ParametricOutput):
     law = Pareto
     domains: ClassVar = {"scale": positive}
 
-    alpha: float = 3.0
+    def __init__(self, alpha: float = 3.0):
+        self.alpha = alpha
 
 
-@dataclass(frozen=True)
 class MixtureOutput(DistributionOutput):
     """A mixture of parametric laws, weighted by a softmax.
 
@@ -147,13 +152,11 @@ class MixtureOutput(DistributionOutput):
     ValueError: a component that is no parametric law.
     """
 
-    components: tuple[ParametricOutput, ...]
-
-    def __post_init__(self):
-        for output in self.components:
+    def __init__(self, components: Sequence[ParametricOutput]):
+        for output in components:
             if not isinstance(output, ParametricOutput):
                 raise ValueError(f"components of a mixture must be parametric laws, got {output!r}")
-        object.__setattr__(self, "components", tuple(self.components))
+        self.components = tuple(components)
 
     @property
     def args_dim(self) -> Tree:
@@ -164,7 +167,6 @@ class MixtureOutput(DistributionOutput):
         return Mixture(raw["weights_logits"], [output.build(values) for output, values in laws])
 
 
-@dataclass(frozen=True)
 class QuantileOutput(DistributionOutput):
     """Quantiles at given levels, as in MOIRAI-2; each level has a projection of its own.
 
@@ -173,13 +175,11 @@ class QuantileOutput(DistributionOutput):
     ValueError: fewer than two levels, or levels that do not increase between 0 and 1.
     """
 
-    quantile_levels: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
-    def __post_init__(self):
-        levels = tuple(self.quantile_levels)
+    def __init__(self, quantile_levels: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)):
+        levels = tuple(quantile_levels)
         if len(levels) < 2 or not all(a < b for a, b in zip((0, *levels), (*levels, 1), strict=True)):
             raise ValueError(f"quantile_levels must be two or more, increasing between 0 and 1, got {levels}")
-        object.__setattr__(self, "quantile_levels", levels)
+        self.quantile_levels = levels
 
     @property
     def args_dim(self) -> Tree:

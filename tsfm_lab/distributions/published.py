@@ -5,7 +5,7 @@ The text is looked up in a table and never imported, so that a checkpoint cannot
 
 from __future__ import annotations
 
-from dataclasses import fields
+import inspect
 from typing import Any
 
 from tsfm_lab.distributions import outputs
@@ -35,7 +35,7 @@ def encode_output(output: DistributionOutput) -> dict[str, Any]:
             return encode_output(value)
         return [encode(item) for item in value] if isinstance(value, tuple) else value
 
-    values = {field.name: encode(getattr(output, field.name)) for field in fields(output)}
+    values = {name: encode(value) for name, value in vars(output).items()}
     return {"_target_": TARGETS[type(output)], **values}
 
 
@@ -52,7 +52,7 @@ def decode_output(config: dict[str, Any]) -> DistributionOutput:
     if target not in CLASSES:
         raise ValueError(f"unknown distribution output {target!r}; known are {', '.join(CLASSES)}")
     cls, values = CLASSES[target], {name: value for name, value in config.items() if name != "_target_"}
-    known = {field.name for field in fields(cls)}
+    known = inspect.signature(cls).parameters.keys()
     if not values.keys() <= known:
         raise ValueError(f"{target} has fields {sorted(known)}, got {sorted(values)}")
     if isinstance(values.get("components"), list):
