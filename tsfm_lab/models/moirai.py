@@ -69,6 +69,27 @@ class PackedForecaster(nn.Module):
         self.encoder = encoder
         self.param_proj = ParamProjection(d_model, self.patch_sizes, distr_output.args_dim)
 
+    @classmethod
+    def from_preset(cls, size: str, **overrides: Any) -> Self:
+        """An untrained model of a published size, "small", "base" or "large"; `overrides` are constructor arguments.
+
+        Raises
+        ------
+        ValueError: an unknown size.
+        """
+        if size not in SIZES:
+            raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
+        arguments = {
+            "distr_output": published_mixture(),
+            "d_model": SIZES[size].d_model,
+            "num_layers": SIZES[size].num_layers,
+            "patch_sizes": PATCH_SIZES,
+            "max_seq_len": 512,
+            "attn_dropout_p": 0.0,
+            "dropout_p": 0.0,
+        }
+        return cls(**{**arguments, **overrides})
+
     def forward(
         self,
         target: Tensor,
@@ -98,7 +119,7 @@ class PackedForecaster(nn.Module):
         patch size.
         """
         loc, scale, x = self._embed(target, observed_mask, sample_id, variate_id, prediction_mask, patch_size)
-        x = self._encode(x, sample_id, time_id, variate_id, segments, blocks)
+        x = self._encode(x, sample_id, time_id, variate_id, patch_size, segments, blocks)
         raw = self.param_proj(x.flatten(0, 1), patch_size.flatten())
         raw = _map_tree(raw, lambda leaf: leaf.unflatten(0, sample_id.shape))
         return self.distr_output.distribution(raw, loc, scale)
@@ -122,7 +143,7 @@ class PackedForecaster(nn.Module):
         """
         tokens = prediction_mask.logical_and(sample_id > 0).flatten().nonzero().squeeze(1)
         loc, scale, x = self._embed(target, observed_mask, sample_id, variate_id, prediction_mask, patch_size)
-        x = self._encode(x, sample_id, time_id, variate_id, segments, blocks, tokens)
+        x = self._encode(x, sample_id, time_id, variate_id, patch_size, segments, blocks, tokens)
         raw, index = self.param_proj.within_patches(x, patch_size.flatten()[tokens])
         p = target.shape[-1]
         token = tokens[index // p]
@@ -150,10 +171,12 @@ class PackedForecaster(nn.Module):
         sample_id: Tensor,
         time_id: Tensor,
         variate_id: Tensor,
+        patch_size: Tensor,
         segments: SegmentPlan | None,
         blocks: AttentionBlocks | None,
         tokens: Tensor | None = None,
     ) -> Tensor:
+        """(b t d), or (n d) for n wanted tokens; a subclass that needs segments plans them here."""
         blocks = plan_blocks(sample_id, variate_id) if blocks is None else blocks
         return self.encoder(x, time_id, blocks, segments, tokens)
 
@@ -185,27 +208,6 @@ class MoiraiModule(PackedForecaster, CheckpointMixin, coders={DistributionOutput
     ):
         encoder = TransformerEncoder(d_model, num_layers, attn_dropout_p=attn_dropout_p, dropout_p=dropout_p)
         super().__init__(distr_output, encoder, d_model, patch_sizes, max_seq_len, scaling)
-
-    @classmethod
-    def from_preset(cls, size: str, **overrides: Any) -> Self:
-        """An untrained model of a published size, "small", "base" or "large"; `overrides` are constructor arguments.
-
-        Raises
-        ------
-        ValueError: an unknown size.
-        """
-        if size not in SIZES:
-            raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
-        arguments = {
-            "distr_output": published_mixture(),
-            "d_model": SIZES[size].d_model,
-            "num_layers": SIZES[size].num_layers,
-            "patch_sizes": PATCH_SIZES,
-            "max_seq_len": 512,
-            "attn_dropout_p": 0.0,
-            "dropout_p": 0.0,
-        }
-        return cls(**{**arguments, **overrides})
 
 
 def _map_tree(tree: Any, change: Any) -> Any:
