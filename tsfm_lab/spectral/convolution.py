@@ -55,7 +55,7 @@ class FilterBank:
         phi = phi.detach().to("cpu", torch.float64)
         if not phi.isfinite().all():
             raise ValueError("phi must be finite, got NaN or infinity")
-        sign = 1.0 - 2.0 * (torch.arange(len(phi)) % 2)
+        sign = 1.0 - 2.0 * (torch.arange(len(phi), device=phi.device) % 2)
         self.psi = phi if use_hankel_L else torch.cat([phi, sign[:, None] * phi], dim=1)
         self.seq_len, self.num_features = self.psi.shape
         self.use_hankel_L = use_hankel_L
