@@ -8,7 +8,7 @@ each of them alone. `plan_segments` finds the runs once per batch and groups the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,10 @@ class Bucket:
     length: int
     gather: Tensor  # (s l) int64: index into the flat (b t) tokens; 0 in empty slots
     filled: Tensor  # (s l) bool: False in the empty slots behind a segment's end
+
+    def take(self, x: Tensor) -> Tensor:
+        """This bucket's blocks: x (d n) -> (d s l), zero in empty slots."""
+        return x.index_select(1, self.gather.flatten()).unflatten(1, self.gather.shape).mul_(self.filled)
 
     def map(self, move: Callable[[Tensor], Tensor]) -> Bucket:
         return Bucket(self.length, move(self.gather), move(self.filled))
@@ -48,6 +52,34 @@ class SegmentPlan:
     @property
     def num_segments(self) -> int:
         return sum(bucket.gather.shape[0] for bucket in self.buckets)
+
+    def check_fits(self, num_tokens: int, num_lags: int) -> None:
+        """Raise if the plan is for a batch of another size, or has a segment longer than filters of `num_lags`."""
+        b, t = self.shape
+        if num_tokens != b * t:
+            raise ValueError(f"the segment plan is for {b} × {t} = {b * t} tokens, got {num_tokens}")
+        if self.longest > num_lags:
+            raise ValueError(
+                f"a segment has {self.longest} tokens, the filters {num_lags}: use a larger patch size, "
+                f"a shorter context, or filters of at least {self.longest} tokens"
+            )
+
+    def take(self, x: Tensor) -> Tensor:
+        """All buckets' blocks behind one another: x (d n) -> (d slots), zero in empty slots."""
+        return torch.cat([x.new_zeros(len(x), 0), *(bucket.take(x).flatten(1) for bucket in self.buckets)], dim=1)
+
+    def put_back(self, blocks: Iterable[Tensor], like: Tensor) -> Tensor:
+        """In token order: blocks (d s l) per bucket, or (d slots) at once -> (d n) with d, dtype and device of `like`.
+
+        Zero at padding.
+        """
+        slots = like.new_empty(len(like), self.num_slots + 1)
+        slots[:, -1] = 0
+        end = 0
+        for block in blocks:
+            start, end = end, end + block[0].numel()
+            slots[:, start:end].unflatten(1, block.shape[1:]).copy_(block)
+        return slots.index_select(1, self.inverse.flatten())
 
     def map(self, move: Callable[[Tensor], Tensor]) -> SegmentPlan:
         """The same plan with `move` applied to every index tensor."""
