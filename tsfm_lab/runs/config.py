@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 Config = TypeVar("Config")
 
 _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]*")
-_PLAIN = (str, int, float, bool, list, tuple, dict, types.NoneType)
+_PLAIN = (str, int, float, bool, list, tuple, types.NoneType)
 
 
 def resolve_config(presets: Mapping[str, Config], namespace: Mapping[str, Any]) -> Config:

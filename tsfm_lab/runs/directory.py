@@ -18,7 +18,7 @@ from typing import Any
 
 from tsfm_lab import paths
 from tsfm_lab.runs.config import config_hash, hashed_fields
-from tsfm_lab.runs.files import write_json
+from tsfm_lab.runs.files import read_json, write_json
 from tsfm_lab.runs.lock import RunLock
 from tsfm_lab.runs.metrics import MetricsLog
 
@@ -38,7 +38,8 @@ class RunDirectory:
         config = json.loads(json.dumps(config))  # tuples as the lists that the file will hold
         config_file = self.path / "config.json"
         if not config_file.exists():
-            write_json(config_file, config)
+            if global_rank() == 0:
+                write_json(config_file, config)
         elif json.loads(config_file.read_text()) != config:
             raise ValueError(f"{self.path} holds a run of another configuration; compare {config_file} or move it away")
         self.config = config
@@ -61,19 +62,20 @@ class RunDirectory:
 
     def manifest(self) -> dict[str, Any]:
         """What manifest.json says; an empty dict before the first attempt."""
-        file = self.path / "manifest.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return read_manifest(self.path)
 
     def start(self, *, device: str = "cpu", data_checksums: Mapping[str, str] | None = None) -> None:
         """Lock the directory and record an attempt in manifest.json, beside the earlier ones.
 
         An attempt has commit, versions, device, host, pid, job id, start, end and status. Raises RunLocked, naming the
-        other's host and pid, while another process works here.
+        other's host and pid, while another process works here. Of several ranks only rank 0 does anything.
         """
+        if global_rank() > 0:
+            return
         self._lock.acquire()
         attempt = {
             "status": "running",
-            "start": _now(),
+            "start": utc_now(),
             "end": None,
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -90,18 +92,37 @@ class RunDirectory:
 
     def finish(self, status: str = "finished") -> None:
         """Close the attempt that `start` opened, with its `status` ("finished", "failed", "preempted"), and unlock."""
-        manifest = self.manifest()
-        if not manifest.get("attempts"):
+        if global_rank() > 0:
+            return
+        if not self.manifest().get("attempts"):
             raise ValueError(f"{self.path} has no attempt to finish; call start() first")
-        manifest["attempts"][-1].update(status=status, end=_now())
-        write_json(self.path / "manifest.json", manifest)
+        close_attempt(self.path, status)
         self._lock.release()
 
     @property
     def finished(self) -> bool:
         """Whether the last attempt ended with status "finished"."""
-        attempts = self.manifest().get("attempts", [])
-        return bool(attempts) and attempts[-1]["status"] == "finished"
+        return is_finished(self.path)
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """What manifest.json of a run directory says; an empty dict where there is none."""
+    return read_json(Path(run) / "manifest.json")
+
+
+def is_finished(run: Path) -> bool:
+    """Whether the last attempt recorded in a run directory ended with status "finished"."""
+    attempts = read_manifest(run).get("attempts", [])
+    return bool(attempts) and attempts[-1]["status"] == "finished"
+
+
+def close_attempt(run: Path, status: str) -> None:
+    """Give the last attempt of a run directory its end and status, unless it has them already or there is none."""
+    manifest = read_manifest(run)
+    attempts = manifest.get("attempts", [])
+    if attempts and attempts[-1]["end"] is None:
+        attempts[-1].update(status=status, end=utc_now())
+        write_json(Path(run) / "manifest.json", manifest)
 
 
 def run_path(notebook: str, config: Any) -> Path:
@@ -112,6 +133,11 @@ def run_path(notebook: str, config: Any) -> Path:
 def open_run(notebook: str, config: Any) -> RunDirectory:
     """Make or reopen the directory of this notebook's run with this configuration (a dataclass with a `scale`)."""
     return RunDirectory(run_path(notebook, config), hashed_fields(config))
+
+
+def global_rank() -> int:
+    """This process's rank in a job started by srun or torchrun; 0 outside one."""
+    return int(os.environ.get("SLURM_PROCID", os.environ.get("RANK", "0")))
 
 
 @functools.cache
@@ -140,5 +166,6 @@ def git_commit() -> str | None:
     return f"{commit}+changes" if changes else commit
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

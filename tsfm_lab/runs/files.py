@@ -32,3 +32,9 @@ def write_json(path: Path, value: Any) -> None:
     with atomic_write(path) as file:
         json.dump(value, file, indent=2)
         file.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; an empty dict where there is no file."""
+    path = Path(path)
+    return json.loads(path.read_text()) if path.exists() else {}

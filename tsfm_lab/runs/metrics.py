@@ -8,6 +8,15 @@ from pathlib import Path
 from tsfm_lab.runs.files import atomic_write
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The complete rows of a metrics.csv, as text; none where there is no file."""
+    if not Path(path).exists():
+        return []
+    text = Path(path).read_text()
+    complete = text[: text.rfind("\n") + 1]  # a writer may be in the middle of the last line
+    return list(csv.DictReader(io.StringIO(complete)))
+
+
 class MetricsLog:
     """A CSV file with a fixed header whose first column is `step`.
 
@@ -42,9 +51,7 @@ class MetricsLog:
 
     def rows(self) -> list[dict[str, str]]:
         """All complete rows, as text (an empty string where a row has no value)."""
-        text = self.path.read_text()
-        complete = text[: text.rfind("\n") + 1]
-        return list(csv.DictReader(io.StringIO(complete)))
+        return read_rows(self.path)
 
     def column(self, name: str) -> list[float]:
         """The values of one column in the order written, skipping rows without one."""

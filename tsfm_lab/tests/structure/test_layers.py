@@ -24,7 +24,8 @@ ORDER = {
     "decoding": (3, 0),
     "forecast": (3, 1),
     "evaluation": (4, 0),
-    "runs.__main__": (5, 0),
+    "runs.cli": (5, 0),
+    "runs.__main__": (5, 1),
     "bench": (5, 0),
 }
 LIGHT = {"torch", "einops", "numpy", "scipy", "safetensors", "huggingface_hub"}
@@ -32,9 +33,10 @@ FILES = sorted(file for file in PACKAGE.rglob("*.py") if "tests" not in file.par
 
 
 def part_of(module: str) -> str:
-    """`tsfm_lab.data.loader` → `data`; a module listed by its full name (`runs.__main__`) is a part of its own."""
-    name = module.removeprefix("tsfm_lab.")
-    return name if name in ORDER else name.partition(".")[0]
+    """`tsfm_lab.data.loader` → `data`; of the names in ORDER that begin the module's, the longest (`runs.cli`)."""
+    names = module.removeprefix("tsfm_lab.").split(".")
+    prefixes = (".".join(names[:count]) for count in range(len(names), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in ORDER), names[0])
 
 
 def imported_modules(file: Path) -> set[str]:

@@ -1,0 +1,1 @@
+"""The command line `python -m tsfm_lab.runs`: launch, execute, watch and report runs."""

@@ -1,0 +1,101 @@
+"""Executed notebooks, and comparisons of runs, as single HTML files that need no network and no script."""
+
+import base64
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+from tsfm_lab import paths
+from tsfm_lab.runs.cli.watch import compare
+from tsfm_lab.runs.files import atomic_write
+from tsfm_lab.runs.metrics import read_rows
+
+MAX_BYTES = 5_000_000  # of a report: small enough to send
+_DISPLAY, _INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"(?<![\\$])\$([^$\n]+?)\$(?!\$)")
+_CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
+_SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
+# tables and long lines scroll inside their cell instead of running out of a laptop's page
+_STYLE = "<style>.jp-RenderedHTMLCommon {overflow-x: auto} pre {white-space: pre-wrap} img {max-width: 100%}</style>"
+
+
+def write_report(run: Path) -> Path:
+    """Write report.html beside a run's executed.ipynb and return its path.
+
+    Raises ValueError when the run has no executed notebook, or its report would be over 5 MB.
+    """
+    import nbformat
+
+    notebook = run / "executed.ipynb"
+    if not notebook.exists():
+        raise ValueError(f"{run} has no executed.ipynb; make it: python -m tsfm_lab.runs launch …")
+    return _write(run / "report.html", to_html(nbformat.read(notebook, as_version=4), title=run.name))
+
+
+def write_comparison(runs: list[Path], target: Path) -> Path:
+    """Write a page that compares runs: the options in which they differ, last and best metrics, loss against step."""
+    from nbformat import v4
+
+    title = "Comparison of " + ", ".join(run.relative_to(paths.RUNS).as_posix() for run in runs)
+    image = v4.new_output("display_data", {"image/png": _loss_curves(runs)})
+    cells = [
+        v4.new_markdown_cell(f"# {title}\n\n```\n{compare(runs)}\n```"),
+        v4.new_code_cell("", outputs=[image], metadata={"tags": ["hide-input"]}),
+    ]
+    return _write(target, to_html(v4.new_notebook(cells=cells), title=title))
+
+
+def to_html(notebook: Any, title: str) -> str:
+    """Render a notebook (nbformat) with its figures inside, its mathematics as MathML and without any script."""
+    from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+    from traitlets.config import Config
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = mathematics_to_mathml(cell.source)
+    notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
+    hidden = {"enabled": True, "remove_input_tags": {"hide-input"}}
+    exporter = HTMLExporter(embed_images=True, config=Config(TagRemovePreprocessor=hidden))
+    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
+    return _SCRIPT.sub("", body).replace("</head>", _STYLE + "</head>", 1)
+
+
+def mathematics_to_mathml(markdown: str) -> str:
+    """Replace $…$ and $$…$$ outside code by MathML, which browsers draw without a script."""
+    from latex2mathml.converter import convert
+
+    def replace(text: str) -> str:
+        text = _DISPLAY.sub(lambda match: convert(match[1].strip(), display="block"), text)
+        return _INLINE.sub(lambda match: convert(match[1].strip()), text)
+
+    pieces = _CODE.split(markdown)
+    return "".join(piece if number % 2 else replace(piece) for number, piece in enumerate(pieces))
+
+
+def _loss_curves(runs: list[Path]) -> str:
+    """A PNG, base64, of each run's loss against its step."""
+    import matplotlib.pyplot as plt
+
+    from tsfm_lab.plotting import figure, use_theme
+
+    use_theme()
+    (axes,) = figure(height=3.5)
+    for run in runs:
+        rows = [row for row in read_rows(run / "metrics.csv") if row.get("loss")]
+        steps, losses = [int(row["step"]) for row in rows], [float(row["loss"]) for row in rows]
+        axes.plot(steps, losses, label=run.relative_to(paths.RUNS).as_posix())
+    axes.set(xlabel="step", ylabel="training loss", title="Training loss of the runs compared")
+    axes.legend()
+    buffer = io.BytesIO()
+    axes.figure.savefig(buffer, format="png", dpi=120)
+    plt.close(axes.figure)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _write(target: Path, html: str) -> Path:
+    if len(html.encode()) > MAX_BYTES:
+        raise ValueError(f"{target} would have {len(html) / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} are allowed")
+    with atomic_write(target) as file:
+        file.write(html)
+    return target
