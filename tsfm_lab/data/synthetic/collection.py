@@ -45,12 +45,12 @@ class SyntheticCollection(SeriesCollection):
 
         Raises: ValueError where the folder holds other series than these.
         """
-        from tqdm.auto import tqdm
-
-        from tsfm_lab.data.lotsa import ArrowCollection, write_lotsa
+        from tsfm_lab.data.lotsa import ArrowCollection
+        from tsfm_lab.data.lotsa_writer import Layout, write_lotsa
 
         if not Path(folder).exists():
-            write_lotsa(tqdm(self, desc=f"synthetic series, seed {self.seed}", unit="series"), folder)
+            layout = Layout(variates=0 if self.num_variates.max() == 1 else -1)  # known without making the series
+            write_lotsa(self, folder, layout=layout, progress=True)
         cached = ArrowCollection(folder, name=self.name, pool=self.pool)
         if len(cached) != self.size or cached[self.size - 1].item_id != self[self.size - 1].item_id:
             raise ValueError(f"{folder} must hold these {self.size} series of seed {self.seed}, but holds other ones")

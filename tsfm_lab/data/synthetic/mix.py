@@ -52,7 +52,8 @@ class SyntheticMix:
         weights = {name: getattr(self, name) for name in (*plain, "tsmixup")}
         if min(weights.values()) < 0 or not sum(weights.values()) > 0:
             raise ValueError(f"weights of the families must not be negative, nor all zero, got {weights}")
-        mixup = TSMixup(tuple(plain.values()), tuple(weights[name] for name in plain), self.mixup_pool)
+        pieces = [weights[name] for name in plain]  # all alike where nothing but mixed-up series is wanted
+        mixup = TSMixup(tuple(plain.values()), tuple(pieces if any(pieces) else [1.0] * len(pieces)), self.mixup_pool)
         object.__setattr__(self, "families", {**plain, "tsmixup": mixup})
 
     def shape(self, seed: int, i: int) -> tuple[int, int]:
