@@ -15,7 +15,7 @@ from tsfm_lab.spectral.convolution import FilterBank
 def contract_segments(
     x: Tensor, bank: FilterBank, M: Tensor, segments: SegmentPlan, M_future: Tensor | None = None
 ) -> Tensor:
-    """y_t = Σ_l x_{t−l} W_l (+ Σ_l x_{t+l} W'_l) over the tokens of t's own segment, l from 0 on; W_l = Σ_k ψ_{l,k} M_k.
+    """y_t = Σ_l x_{t−l} W_l (+ Σ_l x_{t+l} W'_l) over the tokens of t's own segment, l ≥ 0; W_l = Σ_k ψ_{l,k} M_k.
 
     Frequency by frequency (`SpectralContraction`), so that no (n k d) tensor is built. Reversed lags conjugate the
     spectrum: a two-sided filter is one contraction with twice as many terms and the same two transforms.
