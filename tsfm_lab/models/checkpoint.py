@@ -110,6 +110,8 @@ class CheckpointMixin(PyTorchModelHubMixin):
                 raise FileNotFoundError(f"{folder} has no {name}; a saved model is a folder with it")
             return folder / name
 
+        for name in ("proxies", "resume_download"):  # huggingface_hub before 1.0 passes them on
+            overrides.pop(name, None)
         config = cls.read_config(json.loads(locate(CONFIG_NAME).read_text()))
         model = cls(**{**config, **overrides})
         load_strictly(model, cls.read_state(load_file(locate(SAFETENSORS_SINGLE_FILE))), source=model_id)
