@@ -23,9 +23,8 @@ def cache():
 def visible(cache, keys, count):
     """For each row, the keys that each of the `count` last tokens may attend to (asked before `advance`)."""
     mask = cache.mask(count)
-    return [
-        [keys[row, 0, mask[row if len(mask) > 1 else 0, 0, q], 0].tolist() for q in range(count)] for row in range(3)
-    ]
+    mask = mask.expand(3, *mask.shape[1:])
+    return [[keys[row, 0, mask[row, 0, q], 0].tolist() for q in range(count)] for row in range(3)]
 
 
 def test_tokens_are_kept_in_order(cache):
