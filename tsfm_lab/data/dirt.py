@@ -11,11 +11,11 @@ from tsfm_lab.data.series import Series, SeriesCollection, SeriesList, Subset
 
 @dataclass
 class Skips:
-    """Counts of series left out, by reason with the first case of each, and notes on what was mended in the others."""
+    """Counts of series left out, by reason with the first case of each, and of what was mended in the others."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
-    mended: list[str] = field(default_factory=list)
+    mended: dict[str, tuple[int, int, str]] = field(default_factory=dict)
 
     def add(self, item: str, reason: object) -> None:
         """Count one series. Errors are counted by the words that do not name the series or a number."""
@@ -23,6 +23,12 @@ class Skips:
         key = _kind(text.replace(repr(item), "").replace(item, ""))
         self.counts[key] += 1
         self.first.setdefault(key, f"{item}: {text}" if item not in text else text)
+
+    def mend(self, item: str, what: dict[str, int]) -> None:
+        """Count what was mended in one series: words and how often."""
+        for words, n in what.items():
+            times, series, first = self.mended.get(words, (0, 0, item))
+            self.mended[words] = (times + n, series + 1, first)
 
     @property
     def total(self) -> int:
@@ -33,7 +39,10 @@ class Skips:
         """Lines for a collection's `notes`: skipped of n series, by reason, and what was mended."""
         lines = [f"skipped {self.total} of {n} series"] if self.total else []
         lines += [f"  {count} × {self.first[key]}" for key, count in self.counts.most_common()]
-        return lines + self.mended
+        for words, (times, series, first) in self.mended.items():
+            where = first if series == 1 else f"{series} series, first {first}"
+            lines.append(f"{times} {words} ({where})")
+        return lines
 
 
 def _kind(text: str) -> str:
@@ -100,10 +109,10 @@ def clean_collection(
     collection: SeriesCollection, sentinels: Iterable[float] = (), infinite: bool = False
 ) -> SeriesList:
     """`clean` for every series, in memory; the result's `notes` count what was made missing."""
-    sentinels, total, cleaned = tuple(sentinels), Counter(), []
+    sentinels, skips, cleaned = tuple(sentinels), Skips(), []
     for series in collection:
         series, counts = clean(series, sentinels, infinite)
-        total.update(counts)
+        skips.mend(series.item_id, {f"values {key} made missing": n for key, n in counts.items()})
         cleaned.append(series)
-    notes = [f"{n} values {key} made missing" for key, n in sorted(total.items())]
-    return SeriesList(cleaned, collection.name, collection.pool, notes=[*collection.notes, *notes])
+    notes = [*collection.notes, *skips.notes(len(cleaned))]
+    return SeriesList(cleaned, collection.name, collection.pool, notes=notes)

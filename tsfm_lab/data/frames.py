@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsfm_lab.data.archives import CorruptFileError, list_members, open_data
+from tsfm_lab.data.archives import CorruptFileError, open_data
 from tsfm_lab.data.dirt import Skips
 from tsfm_lab.data.regular import Regular, regularise
 from tsfm_lab.data.series import Series, SeriesList
@@ -32,6 +32,7 @@ def from_frame(
     tz: str | None = None,
     duplicates: str = "error",
     gaps: str = "error",
+    off_grid: str = "error",
     bad: str = "raise",
     name: str = "frame",
     pool: str = "user",
@@ -44,7 +45,7 @@ def from_frame(
     past, known: covariate columns up to the last target, and beyond it: rows at the end without any target, but with
     known covariates, are the future.
     multivariate: the target columns are variates of one item, not items of their own.
-    freq, duplicates, gaps: see `regularise`. tz: zone to which stamps with a time zone are converted, e.g. "UTC".
+    freq, duplicates, gaps, off_grid: see `regularise`. tz: zone to convert stamps with a time zone to, e.g. "UTC".
     bad: "raise" stops at the first unusable series; "skip" leaves it out and counts it in the collection's notes.
     Raises: ValueError naming the column or series and the remedy.
     """
@@ -58,22 +59,21 @@ def from_frame(
     when = _as_stamps(frame[time], time, tz)
     groups = {name: np.arange(len(frame))} if item is None else _rows_by_item(frame[item], item)
     split = item is None and not multivariate and len(targets) > 1
+    mending = {"freq": freq, "duplicates": duplicates, "gaps": gaps, "off_grid": off_grid}
     skips, series = Skips(), []
     for key, rows in groups.items():
         for variates in [[column] for column in targets] if split else [targets]:
             item_id = str(variates[0] if split else key)
             columns = [numbers[column][rows] for column in (*variates, *past, *known)]
             try:
-                regular = regularise(
-                    when[rows], np.stack(columns, -1), freq=freq, duplicates=duplicates, gaps=gaps, item=item_id
-                )
+                regular = regularise(when[rows], np.stack(columns, -1), item=item_id, **mending)
                 series.append(_as_series(item_id, regular, len(variates), len(past)))
             except ValueError as error:
                 if bad == "raise":
                     raise
                 skips.add(item_id, error)
             else:
-                skips.mended.extend(regular.notes)
+                skips.mend(item_id, regular.mended)
     return SeriesList(series, name, pool, notes=skips.notes(len(series) + skips.total))
 
 
@@ -87,17 +87,6 @@ def read_csv(
     """
     frame = read_table_file(path, member, options)
     return from_frame(frame, name=name or Path(member or path).name.split(".")[0], **frame_options)
-
-
-def read_csv_members(path: Path, pattern: str, *, name: str, **frame_options: Any) -> SeriesList:
-    """One series for each CSV of a zip archive that matches the pattern; its item_id is the file's name."""
-    collections = [read_csv(path, member=member, **frame_options) for member in list_members(path, pattern)]
-    series = [
-        Series(part.name, s.start, s.freq, s.target, s.past_feat_dynamic_real, s.feat_dynamic_real)
-        for part in collections
-        for s in part
-    ]
-    return SeriesList(series, name, notes=[note for part in collections for note in part.notes])
 
 
 def read_table_file(path: Path, member: str = "", options: dict[str, Any] | None = None) -> "pandas.DataFrame":

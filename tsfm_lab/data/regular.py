@@ -1,31 +1,35 @@
 """Stamped rows onto a regular grid: duplicates and gaps are errors, or are mended on request and counted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from tsfm_lab.data.frequency import (
     MONTHS_PER_STEP,
+    SECONDS,
     infer_frequency,
     parse_frequency,
     split_frequency,
-    stamps,
     step_index,
 )
 
 DUPLICATES = ("error", "first", "last", "mean")
 GAPS = ("error", "nan")
+OFF_GRID = ("error", "floor")
 MAX_FILL = 100  # missing steps for each present one: beyond that, one wrong stamp would fill the memory
 
 
 @dataclass(frozen=True)
 class Regular:
-    """Values on a regular grid: (c t) float64 from `start` on in steps of `freq`, and what was mended on the way."""
+    """Values on a regular grid: (c t) float64 from `start` on in steps of `freq`.
+
+    mended: what was done to get there, in words, and to how many rows or steps.
+    """
 
     start: np.datetime64
     freq: str
     values: np.ndarray
-    notes: tuple[str, ...] = ()
+    mended: dict[str, int] = field(default_factory=dict)
 
 
 def regularise(
@@ -35,44 +39,61 @@ def regularise(
     freq: str | None = None,
     duplicates: str = "error",
     gaps: str = "error",
+    off_grid: str = "error",
     item: str = "series",
 ) -> Regular:
     """Put rows with stamps onto the grid of their frequency, in the order of time.
 
     when: (t) datetime64. values: (t c). freq: None infers it from the stamps.
-    duplicates: "first", "last" or "mean" of the rows that share a step. gaps: "nan" fills missing steps with NaN.
+    duplicates: "first", "last" or "mean" of the rows with the same stamp. gaps: "nan" fills missing steps with NaN.
+    off_grid: "floor" moves stamps down to whole steps of `freq`, counted from midnight, and averages those in one step.
     Raises: ValueError, naming the series and the remedy, where there is no row, no stamp, no regular frequency, a stamp
     off the grid, or a duplicate or gap that was not asked to be mended.
     """
     _check_choice("duplicates", duplicates, DUPLICATES)
     _check_choice("gaps", gaps, GAPS)
-    when = np.asarray(when, "datetime64[s]")
+    _check_choice("off_grid", off_grid, OFF_GRID)
+    when, values = _in_order(np.asarray(when, "datetime64[s]"), np.asarray(values, np.float64), item)
+    freq, mended = _frequency_of(when, freq, item), {}
+    when, values = _without_repeats(when, values, duplicates, item, mended)
+    if off_grid == "floor":
+        when, values = _floor(when, values, freq, item, mended)
+    else:
+        _check_on_grid(when, freq, item)
+    index = step_index(when, when[0], freq)
+    missing = int(index[-1] + 1 - len(index))
+    if missing:
+        if gaps == "error" or missing > MAX_FILL * len(index):
+            remedy = "pass gaps='nan', or resample" if gaps == "error" else "that is too many to fill; mend its stamps"
+            after = when[np.flatnonzero(np.diff(index) > 1)[0]]
+            raise ValueError(f"series {item!r} has {missing} missing steps of {freq} (first after {after}); {remedy}")
+        values = _fill(values, index)
+        mended[f"missing steps of {freq} filled with NaN"] = missing
+    return Regular(when[0], freq, values.T, mended)
+
+
+def _in_order(when: np.ndarray, values: np.ndarray, item: str) -> tuple[np.ndarray, np.ndarray]:
     if not len(when):
         raise ValueError(f"series {item!r} has no rows")
     if np.isnat(when).any():
         raise ValueError(f"series {item!r} has {np.isnat(when).sum()} rows without a stamp; drop or date them")
     order = np.argsort(when, kind="stable")
-    when, values = when[order], np.asarray(values, np.float64)[order]
-    freq = _frequency_of(when, freq, item)
-    index = step_index(when, when[0], freq)
-    _check_on_grid(when, index, freq, item)
-    found, first, counts = np.unique(index, return_index=True, return_counts=True)
-    notes, repeats, missing = [], len(index) - len(found), int(found[-1] + 1 - len(found))
-    if repeats:
-        if duplicates == "error":
-            remedy = "pass duplicates='first', 'last' or 'mean'"
-            at = when[first[counts > 1][0]]
-            raise ValueError(f"series {item!r} has {repeats} duplicate stamps (first {at}); {remedy}")
-        values = _merge(values, first, counts, duplicates)
-        notes.append(f"{item}: {repeats} duplicate stamps merged ({duplicates})")
-    if missing:
-        if gaps == "error" or missing > MAX_FILL * len(found):
-            remedy = "pass gaps='nan', or resample" if gaps == "error" else "that is too many to fill; mend its stamps"
-            after = when[first[np.flatnonzero(np.diff(found) > 1)[0]]]
-            raise ValueError(f"series {item!r} has {missing} missing steps of {freq} (first after {after}); {remedy}")
-        values = _fill(values, found)
-        notes.append(f"{item}: {missing} missing steps of {freq} filled with NaN")
-    return Regular(when[0], freq, values.T, tuple(notes))
+    return when[order], values[order]
+
+
+def _without_repeats(
+    when: np.ndarray, values: np.ndarray, duplicates: str, item: str, mended: dict[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    found, first, counts = np.unique(when, return_index=True, return_counts=True)
+    repeats = len(when) - len(found)
+    if not repeats:
+        return when, values
+    if duplicates == "error":
+        at = found[counts > 1][0]
+        remedy = "pass duplicates='first', 'last' or 'mean'"
+        raise ValueError(f"series {item!r} has {repeats} duplicate stamps (first {at}); {remedy}")
+    mended[f"duplicate stamps merged ({duplicates})"] = repeats
+    return found, _merge(values, first, counts, duplicates)
 
 
 def _frequency_of(when: np.ndarray, freq: str | None, item: str) -> str:
@@ -88,15 +109,38 @@ def _frequency_of(when: np.ndarray, freq: str | None, item: str) -> str:
     return found
 
 
-def _check_on_grid(when: np.ndarray, index: np.ndarray, freq: str, item: str) -> None:
-    if split_frequency(freq)[1] in MONTHS_PER_STEP:
-        return  # a month holds its stamp, whatever the day
-    off = np.flatnonzero(stamps(when[0], freq, int(index[-1]) + 1)[index] != when)
+def _check_on_grid(when: np.ndarray, freq: str, item: str) -> None:
+    n, unit, _ = split_frequency(freq)
+    since = when - when[0]
+    if unit in MONTHS_PER_STEP:  # a month holds its stamp, whatever the day, but only one
+        off = np.flatnonzero(np.diff(step_index(when, when[0], freq)) == 0) + 1
+    elif unit == "B":
+        off = np.flatnonzero(~np.is_busday(when.astype("datetime64[D]")) | (since % np.timedelta64(86400, "s") != 0))
+    else:
+        off = np.flatnonzero(since % np.timedelta64(n * (7 * 86400 if unit == "W" else SECONDS[unit]), "s"))
     if len(off):
         raise ValueError(
             f"series {item!r} has {len(off)} stamps off its grid of {freq} (first {when[off[0]]}, the grid starts at "
-            f"{when[0]}); pass the frequency they have, or resample"
+            f"{when[0]}); pass the frequency they have, off_grid='floor', or resample"
         )
+
+
+def _floor(
+    when: np.ndarray, values: np.ndarray, freq: str, item: str, mended: dict[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    n, unit, _ = split_frequency(freq)
+    if unit in SECONDS:
+        floored = when - (when - np.datetime64(0, "s")) % np.timedelta64(n * SECONDS[unit], "s")
+        moved = int((floored != when).sum())
+        if moved:
+            mended[f"stamps moved down to whole steps of {freq}"] = moved
+        when = floored
+    index = step_index(when, when[0], freq)
+    found, first, counts = np.unique(index, return_index=True, return_counts=True)
+    if len(found) < len(index):
+        mended["further stamps within a step averaged"] = len(index) - len(found)
+        when, values = when[first], _merge(values, first, counts, "mean")
+    return when, values
 
 
 def _merge(values: np.ndarray, first: np.ndarray, counts: np.ndarray, duplicates: str) -> np.ndarray:

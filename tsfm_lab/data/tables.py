@@ -44,22 +44,50 @@ class Table:
         return len(self.when) - len(unique), max(span - len(unique), 0)
 
 
-def read_table(path: Path, member: str = "", key: str = "", header: bool | None = None) -> Table:
+def read_table(
+    path: Path,
+    member: str = "",
+    *,
+    columns: Sequence[str] | None = None,
+    header: bool | None = None,
+    key: str = "",
+    names: str = "",
+) -> Table:
     """The matrix in a file.
 
     .csv has a header; a first column of text holds stamps (as in TSLib's files). .txt has neither. `header` overrides.
+    columns: the only ones of a .csv that are read; they need not include the stamps.
     .npz: the array `key` ("data" by default); of (t c feature), as in PEMS, feature 0 (flow). .npy: (t) or (t c).
-    .json: `key` names a list (t c), or "<list>.<field>" the field of each object in a list, one column each.
+    .json: `key` names a list (t c), or "<list>.<field>" the field of each object in a list, one column each; `names`
+    says where the columns' names are: an entry that is an object by name, or another field of the objects.
     Raises: CorruptFileError, ValueError.
     """
     suffix = inner_suffix(path, member)
     if suffix in (".npz", ".npy"):
         return _unnamed(_read_numpy(path, member, suffix, key))
     if suffix == ".json":
-        return _read_json(path, member, key)
+        return _read_json(path, member, key, names)
     if suffix in (".csv", ".txt"):
-        return _read_text(path, member, suffix == ".csv" if header is None else header)
+        return _read_text(path, member, suffix == ".csv" if header is None else header, columns)
     raise ValueError(f"{path} must be a .csv, .txt, .npz, .npy or .json table, got {suffix or 'no suffix'}")
+
+
+def join_columns(tables: Sequence[Table]) -> Table:
+    """Tables of the same rows side by side; of columns with the same name the first stands. Raises: ValueError."""
+    if len({len(table.values) for table in tables}) > 1:
+        raise ValueError(f"tables side by side must have the same rows, got {[len(table.values) for table in tables]}")
+    columns: dict[str, np.ndarray] = {}
+    for table in tables:
+        columns = dict(zip(table.names, table.values.T, strict=True)) | columns
+    return Table(np.stack(list(columns.values()), axis=1), tuple(columns), tables[0].when)
+
+
+def stack_rows(tables: Sequence[Table], columns: Sequence[str]) -> Table:
+    """The given columns of tables one after the other in time."""
+    parts = [table.select(columns) for table in tables]
+    dated = all(table.when is not None for table in parts)
+    when = np.concatenate([table.when for table in parts]) if dated else None
+    return Table(np.concatenate([table.values for table in parts]), tuple(columns), when)
 
 
 def series_of(
@@ -95,10 +123,11 @@ def _unnamed(values: np.ndarray) -> Table:
     return Table(values, tuple(str(i) for i in range(values.shape[1])))
 
 
-def _read_text(path: Path, member: str, header: bool) -> Table:
+def _read_text(path: Path, member: str, header: bool, columns: Sequence[str] | None) -> Table:
     import pandas as pd
 
-    frame = read_table_file(path, member, {"header": 0 if header else None, "encoding_errors": "replace"})
+    options = {"header": 0 if header else None, "encoding_errors": "replace", "usecols": columns}
+    frame = read_table_file(path, member, options)
     when = None
     first = frame.columns[0]
     if header and not pd.api.types.is_numeric_dtype(frame[first]):
@@ -133,7 +162,7 @@ def _read_numpy(path: Path, member: str, suffix: str, key: str) -> np.ndarray:
     return values[:, None] if values.ndim == 1 else values
 
 
-def _read_json(path: Path, member: str, key: str) -> Table:
+def _read_json(path: Path, member: str, key: str, names: str) -> Table:
     try:
         with open_data(path, member) as file:
             content = json.load(file)
@@ -143,5 +172,7 @@ def _read_json(path: Path, member: str, key: str) -> Table:
     if outer not in content:
         raise ValueError(f"{path} has no entry {outer!r}; it has {', '.join(content)}")
     if not field:
-        return _unnamed(np.asarray(content[outer], np.float64))
-    return _unnamed(np.asarray([node[field] for node in content[outer]], np.float64).T)
+        table = _unnamed(np.asarray(content[outer], np.float64))
+        return replace(table, names=tuple(content[names])) if names else table
+    table = _unnamed(np.asarray([node[field] for node in content[outer]], np.float64).T)
+    return replace(table, names=tuple(str(node[names]) for node in content[outer])) if names else table
