@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Variates up to which the variate bias is folded into queries and keys as extra channels; past it those channels cost
-# more than an additive (n h l l) bias (measured on CPU: at 64 the head dimension has doubled).
-FOLDED_VARIATES = (8, 32, 64)
+# The variate bias is folded into queries and keys as one extra channel per variate: for up to 16 variates, up to 64
+# (which doubles the published head dimension), and not past it, where an additive (n h l l) bias costs less.
+FOLDED_VARIATES = (16, 64)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ class AttentionBlocks:
         return self.map(Tensor.pin_memory)
 
 
-def plan_blocks(sample_id: Tensor, variate_id: Tensor, time_id: Tensor | None = None) -> AttentionBlocks:
+def plan_blocks(
+    sample_id: Tensor, variate_id: Tensor, time_id: Tensor | None = None, coarse: bool | None = None
+) -> AttentionBlocks:
     """Group the samples of a packed batch by size, for attention within a sample.
 
     Parameters
@@ -66,6 +68,7 @@ def plan_blocks(sample_id: Tensor, variate_id: Tensor, time_id: Tensor | None = 
     sample_id: (b t) int; tokens of one row with equal id are a sample, contiguous or not; 0 = padding.
     variate_id: (b t) int.
     time_id: (b t) int; given, attention is causal: a token attends to those with time_id ≤ its own, of all variates.
+    coarse: few large buckets, for a GPU, where a kernel launch costs more than empty slots; None: as the ids' device.
 
     Raises
     ------
@@ -80,7 +83,7 @@ def plan_blocks(sample_id: Tensor, variate_id: Tensor, time_id: Tensor | None = 
     time = None if time_id is None else time_id.detach().cpu().numpy().reshape(-1)[order]
 
     kind = np.where(num_variates == 1, 0, np.searchsorted(FOLDED_VARIATES, num_variates) + 1)
-    size = block_length(length)
+    size = block_length(length, sample_id.is_cuda if coarse is None else coarse)
     buckets, tokens, offset = [], [], 0
     inverse, empty = np.full(sample_id.numel(), -1), [np.zeros(0, dtype=np.int64)]
     for alike in np.unique(np.stack([size, kind]), axis=1).T:
@@ -101,12 +104,16 @@ def plan_blocks(sample_id: Tensor, variate_id: Tensor, time_id: Tensor | None = 
     return AttentionBlocks(tuple(sample_id.shape), tuple(buckets), *map(torch.from_numpy, index)).to(sample_id.device)
 
 
-def block_length(length: np.ndarray) -> np.ndarray:
-    """Smallest admissible block length ≥ `length`: 2^k and 1.5·2^k from 8 on, multiples of 64 from 128 on."""
-    power = 2 ** np.ceil(np.log2(np.maximum(length, 8))).astype(np.int64)
+def block_length(length: np.ndarray, coarse: bool = False) -> np.ndarray:
+    """Smallest admissible block length ≥ `length`: 2^k and 1.5·2^k from 8 to 128, then multiples of 64.
+
+    Coarse: 2^k from 64 on. All are multiples of 8, as fused kernels like them.
+    """
+    power = 2 ** np.ceil(np.log2(np.maximum(length, 64 if coarse else 8))).astype(np.int64)
     three_quarters = power * 3 // 4
-    short = np.where((length <= three_quarters) & (three_quarters >= 8), three_quarters, power)
-    return np.where(length > 128, -(-length // 64) * 64, short)
+    fine = np.where((length <= three_quarters) & (three_quarters % 8 == 0), three_quarters, power)
+    fine = np.where(length > 128, -(-length // 64) * 64, fine)
+    return power if coarse else fine
 
 
 def _find_samples(sample_id: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

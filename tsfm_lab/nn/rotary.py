@@ -42,13 +42,18 @@ class RotaryEmbedding(nn.Module):
 
 
 def apply_rotary(x: Tensor, rotation: Rotation) -> Tensor:
-    """Rotate the leading channel pairs of each head: (x₁, x₂) ↦ (x₁ cos − x₂ sin, x₂ cos + x₁ sin).
+    """Rotate the leading channel pairs of each head: (x₁ + i x₂) ↦ (x₁ + i x₂)·(cos + i sin).
 
-    `x: (b t h e) -> (b t h e)`; channels past the rotation's r are passed through. The dtype of x is kept.
+    `x: (b t h e) -> (b t h e)`; channels past the rotation's r are passed through. Computed in float32 at least, the
+    dtype of x is kept.
     """
-    cos, sin = (angle.to(x.dtype) for angle in rotation)
+    cos, sin = rotation
     r = 2 * cos.shape[-1]
     rotated, passed = x.split([r, x.shape[-1] - r], dim=-1)
-    x1, x2 = rotated.unflatten(-1, (-1, 2)).unbind(-1)
-    pairs = torch.stack([x1 * cos - x2 * sin, x2 * cos + x1 * sin], dim=-1)
-    return torch.cat([pairs.flatten(-2), passed], dim=-1)
+    pairs = rotated.to(torch.promote_types(x.dtype, cos.dtype)).unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # the compiler fuses real arithmetic and has none for complex numbers
+        x1, x2 = pairs.unbind(-1)
+        turned = torch.stack([x1 * cos - x2 * sin, x2 * cos + x1 * sin], dim=-1)
+    else:
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
+    return torch.cat([turned.flatten(-2).to(x.dtype), passed], dim=-1)
