@@ -88,8 +88,8 @@ class GetPatchSize:
 class PatchCrop:
     """Cut n whole patches out of every variate, n ~ U{min_time_patches … min(max_patches/variates, what there is)}.
 
-    The crop starts at a random patch of a grid that itself starts at one of the t mod p steps left over, so that series
-    are not always cut at multiples of p.
+    The crop starts at a random patch of a grid that itself starts at a random step, 0 … t mod p, so that a series is
+    not always cut at multiples of p.
     max_patches: tokens that the flattened sample may have, past covariates included.
     Lists of (t) rows -> lists of (n·p) rows.
     Raises: UnusableSeries if the variates are too many for `min_time_patches` patches each.

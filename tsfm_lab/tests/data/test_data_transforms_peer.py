@@ -63,11 +63,11 @@ def replay(monkeypatch, drawn):
     monkeypatch.setattr(np.random, "randint", randint)
     monkeypatch.setattr(np.random, "permutation", lambda n: next(left))
     monkeypatch.setattr(np.random, "uniform", lambda low, high: next(left))
-    monkeypatch.setattr(
-        np.random,
-        "choice",
-        lambda a, size=None, replace=True: np.asarray(a)[next(left)] if size is None else next(left),
-    )
+
+    def choice(a, size=None, replace=True):
+        return np.asarray(a)[next(left)] if size is None else next(left)
+
+    monkeypatch.setattr(np.random, "choice", choice)
     return left
 
 
