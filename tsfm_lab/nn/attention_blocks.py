@@ -132,9 +132,12 @@ def _find_samples(sample_id: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 def _number_variates(variate: np.ndarray, start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each token's variate as a number from 0 within its sample, and each sample's count of variates."""
     block = np.repeat(np.arange(len(start)), length)
-    pairs, rank = np.unique(np.stack([block, variate]), axis=1, return_inverse=True)
-    count = np.bincount(pairs[0].astype(np.int64), minlength=len(start))
-    return rank.reshape(-1) - np.repeat(np.cumsum(count) - count, length), count
+    low, high = (variate.min(), variate.max()) if len(variate) else (0, 0)
+    span = int(high - low) + 1
+    # one number for (block, variate): sorting pairs, as np.unique(axis=1) does, is ten times slower
+    pairs, rank = np.unique(block * span + (variate - low), return_inverse=True)
+    count = np.bincount(pairs // span, minlength=len(start))
+    return rank - np.repeat(np.cumsum(count) - count, length), count
 
 
 def _make_bucket(filled: np.ndarray, variate: np.ndarray, num_variates: int, time: np.ndarray | None) -> BlockBucket:
