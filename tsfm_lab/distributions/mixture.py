@@ -60,10 +60,9 @@ class Mixture(Distribution):
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """`-> (*sample_shape ...)`: each value's component first, then a draw from that one component only."""
-        count, batch = sample_shape.numel(), self.batch_shape.numel()
-        chosen = torch.multinomial(
-            self.weights.reshape(batch, -1), count, replacement=True
-        ).T.flatten()  # (count·batch)
+        count, batch = torch.Size(sample_shape).numel(), self.batch_shape.numel()
+        # (count·batch): which component each value comes from
+        chosen = torch.multinomial(self.weights.reshape(batch, -1), count, replacement=True).T.flatten()
         samples = self.logits.new_empty(count * batch)
         for k, law in enumerate(self.components):
             place = (chosen == k).nonzero().squeeze(1)
