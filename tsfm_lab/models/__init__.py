@@ -1,0 +1,41 @@
+"""Models: one architecture per file, opened by the `model_type` in their config.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.constants import CONFIG_NAME
+
+from tsfm_lab.models.checkpoint import CheckpointMixin, load_strictly, open_pth
+from tsfm_lab.models.moirai import MoiraiModule, published_mixture
+from tsfm_lab.models.moirai_hybrid import MoiraiHybridModule
+
+MODELS: dict[str, type[CheckpointMixin]] = {model.model_type: model for model in (MoiraiModule, MoiraiHybridModule)}
+
+__all__ = [
+    "MODELS",
+    "CheckpointMixin",
+    "MoiraiHybridModule",
+    "MoiraiModule",
+    "load_model",
+    "load_strictly",
+    "open_pth",
+    "published_mixture",
+]
+
+
+def load_model(folder_or_hub_id: str | Path, **options: Any) -> CheckpointMixin:
+    """Open a saved model of any architecture; a published config.json, without `model_type`, is known by its fields.
+
+    Raises
+    ------
+    ValueError: config.json is of none of the known models, or does not fit the weights.
+    """
+    folder = Path(folder_or_hub_id)
+    file = folder / CONFIG_NAME if folder.is_dir() else Path(hf_hub_download(str(folder_or_hub_id), CONFIG_NAME))
+    config = json.loads(file.read_text())
+    model_type = config.get("model_type", "moirai" if "patch_sizes" in config and "d_ff" not in config else None)
+    if model_type not in MODELS:
+        raise ValueError(f"{file} is of model_type {model_type!r}; known are {sorted(MODELS)}")
+    return MODELS[model_type].from_pretrained(folder_or_hub_id, **options)
