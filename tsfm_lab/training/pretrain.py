@@ -92,7 +92,8 @@ class MoiraiPretrain(lightning.LightningModule):
         nll = torch.zeros((), device=self.device)
         for piece in pieces:
             part = self._summed_nll(piece) / num_series
-            with nullcontext() if piece is pieces[-1] else self._without_sync():
+            sync = nullcontext() if piece is pieces[-1] else self._without_sync()
+            with sync, torch.autocast(self.device.type, enabled=False):
                 self.manual_backward(part * self.trainer.world_size)  # DDP takes the mean over ranks
             nll += part.detach()
         grad_norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.gradient_clip)
