@@ -20,7 +20,7 @@ from tsfm_lab.spectral.filters import get_spectral_filters
 class BankState(NamedTuple):
     """What a bank remembers of the past, the same size at any length.
 
-    h: (b n d), the states of its diagonal system.
+    h: (b s n d), the state of the diagonal system of each branch s.
     length: steps seen so far.
     """
 
@@ -46,7 +46,8 @@ class FilterBank:
     ----------
     psi: (t k), float64, the whole bank: k = K or 2K.
     seq_len: L, steps.
-    num_features: filters in the bank.
+    num_features: filters in the bank, 2K or K.
+    num_branches: 2 or 1.
     """
 
     def __init__(self, phi: Tensor, use_hankel_L: bool = False, state_dtype: torch.dtype = torch.float64):
@@ -56,18 +57,19 @@ class FilterBank:
         if not phi.isfinite().all():
             raise ValueError("phi must be finite, got NaN or infinity")
         sign = 1.0 - 2.0 * (torch.arange(len(phi), device=phi.device) % 2)
+        self.num_branches = 1 if use_hankel_L else 2
         self.psi = phi if use_hankel_L else torch.cat([phi, sign[:, None] * phi], dim=1)
         self.seq_len, self.num_features = self.psi.shape
-        self.use_hankel_L = use_hankel_L
         self.state_dtype = state_dtype
         self._constants: dict[tuple, Tensor] = {}
 
     @cached_property
     def lds(self) -> DiagonalLDS:
-        """The bank as a diagonal system (fitted on first use, in at most a second). Raises as `fit_diagonal_lds`."""
-        num_filters = self.num_features if self.use_hankel_L else self.num_features // 2
-        lds = fit_diagonal_lds(self.psi[:, :num_filters], negative_poles=self.use_hankel_L)
-        lds = lds if self.use_hankel_L else lds.mirrored()
+        """φ as a diagonal system, fitted on first use in at most a second; (−1)ᵗ φ is the same with poles −α.
+
+        Raises as `fit_diagonal_lds`.
+        """
+        lds = fit_diagonal_lds(self.psi[:, : self.num_features // self.num_branches], self.num_branches == 1)
         self._warn_of_rounding(lds)
         return lds
 
@@ -88,8 +90,8 @@ class FilterBank:
 
     def initial_state(self, batch_size: int, num_channels: int, device: torch.device | str | None = None) -> BankState:
         """The state before the first step."""
-        num_poles = self.lds.alpha.numel()
-        return BankState(torch.zeros(batch_size, num_poles, num_channels, dtype=self.state_dtype, device=device), 0)
+        shape = (batch_size, self.num_branches, self.lds.alpha.numel(), num_channels)
+        return BankState(torch.zeros(shape, dtype=self.state_dtype, device=device), 0)
 
     def step(self, x_t: Tensor, state: BankState | None = None) -> tuple[Tensor, BankState]:
         """The next step's features: h ← α ⊙ h + x_t, f_t = Cᵀ h; time and memory do not depend on L or on the past.
@@ -111,9 +113,10 @@ class FilterBank:
         """
         state = self.initial_state(x_t.shape[0], x_t.shape[1], x_t.device) if state is None else state
         self.check_length(state.length + 1)
-        alpha, C = self._system(x_t.device)
-        h = alpha[:, None] * state.h + rearrange(x_t, "b d -> b 1 d").to(self.state_dtype)
-        return einsum(C, h, "n k, b n d -> b k d").to(x_t.dtype), BankState(h, state.length + 1)
+        alpha, C = self.system(x_t.device)
+        h = alpha[..., None] * state.h + rearrange(x_t, "b d -> b 1 1 d").to(self.state_dtype)
+        features = rearrange(C.T @ h, "b s k d -> b (s k) d").to(x_t.dtype)
+        return features, BankState(h, state.length + 1)
 
     def prefill(self, x: Tensor, state: BankState | None = None) -> tuple[Tensor, BankState]:
         """The features of a whole piece and the state after it: what `step` gives token by token, in one go.
@@ -139,19 +142,20 @@ class FilterBank:
     def recall(self, state: BankState, num_steps: int) -> Tensor:
         """What the past alone contributes to the next `num_steps` steps: (b t k d), in the state's dtype."""
         self.check_length(state.length + num_steps)
-        alpha, C = self._system(state.h.device)
-        powers = alpha ** torch.arange(1, num_steps + 1, device=alpha.device)[:, None]
-        return einsum(powers, C, state.h, "t n, n k, b n d -> b t k d")
+        alpha, C = self.system(state.h.device)
+        lag = torch.arange(1, num_steps + 1, device=alpha.device)
+        decayed = rearrange(alpha[..., None] ** lag, "s n t -> t s n 1") * state.h[:, None]
+        return rearrange(C.T @ decayed, "b t s k d -> b t (s k) d")
 
     def advance(self, x: Tensor, state: BankState | None = None) -> BankState:
         """The state after the piece x (b t d), without its features: h ← αᵗ ⊙ h + Σ_l αˡ ⊙ x(t − 1 − l)."""
         b, t, d = x.shape
         state = self.initial_state(b, d, x.device) if state is None else state
         self.check_length(state.length + t)
-        alpha, _ = self._system(x.device)
-        powers = alpha ** torch.arange(t - 1, -1, -1, device=alpha.device)[:, None]
-        h = einsum(powers, x.to(self.state_dtype), "t n, b t d -> b n d")
-        return BankState(alpha[:, None] ** t * state.h + h, state.length + t)
+        alpha, _ = self.system(x.device)
+        lag = torch.arange(t - 1, -1, -1, device=alpha.device)
+        taken_in = einsum(alpha[..., None] ** lag, x.to(self.state_dtype), "s n t, b t d -> b s n d")
+        return BankState(alpha[..., None] ** t * state.h + taken_in, state.length + t)
 
     def check_length(self, length: int) -> None:
         """Raise if a sequence of `length` steps is longer than the filters."""
@@ -161,10 +165,12 @@ class FilterBank:
                 f"build them with seq_len >= {length}, or shorten the sequence"
             )
 
-    def _system(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """α (n) and C (n k) on a device, in the state's dtype."""
-        alpha = self._constant(("alpha",), device, self.state_dtype, lambda: self.lds.alpha)
-        return alpha, self._constant(("C",), device, self.state_dtype, lambda: self.lds.C)
+    def system(self, device: torch.device, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """The poles of each branch (s n) and their read-out C (n k) on a device, in the state's dtype unless given."""
+        dtype = self.state_dtype if dtype is None else dtype
+        signs = torch.tensor([1.0, -1.0])[: self.num_branches, None]
+        alpha = self._constant(("alpha",), device, dtype, lambda: signs * self.lds.alpha)
+        return alpha, self._constant(("C",), device, dtype, lambda: self.lds.C)
 
     def _constant(self, name: tuple, device: torch.device, dtype: torch.dtype, compute) -> Tensor:
         """A float64 CPU constant, converted to a device and dtype once."""
@@ -175,10 +181,12 @@ class FilterBank:
         return self._constants[key]
 
     def _warn_of_rounding(self, lds: DiagonalLDS) -> None:
+        """Warn if the state's dtype loses filters that the fit itself holds."""
         alpha, C = lds.alpha.to(self.state_dtype), lds.C.to(self.state_dtype)
         response = (alpha ** torch.arange(self.seq_len)[:, None] @ C).double()
-        error = ((response - self.psi).norm(dim=0) / self.psi.norm(dim=0)).max().item()
-        if self.state_dtype != torch.float64 and error > 1e-2:
+        phi = self.psi[:, : len(lds.errors)]
+        error = ((response - phi).norm(dim=0) / phi.norm(dim=0)).max().item()
+        if error > max(1e-2, 10 * lds.errors.max().item()):
             warnings.warn(
                 f"{self.state_dtype} does not hold the state of these filters: the smallest comes out with relative "
                 f"error {error:.0e}; use state_dtype=torch.float64",

@@ -36,12 +36,6 @@ class DiagonalLDS:
         """α_n^lag: (t) -> (t n); 0⁰ = 1."""
         return self.alpha ** lag[:, None]
 
-    def mirrored(self) -> "DiagonalLDS":
-        """The system of [ψ, (−1)ᵗ ψ]: poles [α, −α], the two halves apart."""
-        return DiagonalLDS(
-            torch.cat([self.alpha, -self.alpha]), torch.block_diag(self.C, self.C), self.errors.repeat(2)
-        )
-
 
 def fit_diagonal_lds(psi: Tensor, negative_poles: bool = False) -> DiagonalLDS:
     """Fit Σ_n C_nk α_nᵗ to ψ_k(t): pivoted QR picks the poles from a dictionary, least squares gives C.

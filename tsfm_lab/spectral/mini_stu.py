@@ -3,10 +3,11 @@
 from itertools import pairwise
 
 import torch
-from einops import einsum, rearrange
+from einops import einsum
 from torch import Tensor, nn
 
-from tsfm_lab.spectral.contraction import SpectralContraction
+from tsfm_lab.spectral.chunked import mix_chunked
+from tsfm_lab.spectral.contraction import mix_spectral
 from tsfm_lab.spectral.convolution import BankState, FilterBank, get_filter_bank
 
 BACKENDS = ("spectral", "lds", "auto")
@@ -128,12 +129,8 @@ class MiniSTU(nn.Module):
         return self.M_phi_plus if self.M_phi_minus is None else torch.cat([self.M_phi_plus, self.M_phi_minus])
 
     def _mix(self, x: Tensor) -> Tensor:
-        t = x.shape[1]
-        P = self.bank.spectrum(2 * t, t, x.device, x.dtype)
-        X = rearrange(torch.fft.rfft(rearrange(x, "b t i -> b i t"), n=2 * t), "b i f -> f b i")
-        Y = SpectralContraction.apply(P, X.contiguous(), self._M())
-        y = torch.fft.irfft(rearrange(Y, "f b o -> b o f"), n=2 * t)[..., :t]
-        return rearrange(y, "b o t -> b t o")
+        mix = mix_chunked if self.backend == "lds" else mix_spectral
+        return mix(x, self.bank, self._M())
 
     def _check_input(self, x: Tensor) -> None:
         if x.shape[-1] != self.input_dim:
