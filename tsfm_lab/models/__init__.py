@@ -10,14 +10,27 @@ from huggingface_hub.constants import CONFIG_NAME
 from tsfm_lab.models.checkpoint import CheckpointMixin, load_strictly, open_pth
 from tsfm_lab.models.moirai import MoiraiModule, published_mixture
 from tsfm_lab.models.moirai_hybrid import MoiraiHybridModule
+from tsfm_lab.models.timer import Timer
+from tsfm_lab.models.timer_base import TimerBase
+from tsfm_lab.models.timer_xl import TimerXL
+from tsfm_lab.models.timer_xl_draft import TimerXLDraft
+from tsfm_lab.models.ttm import TinyTimeMixer
 
-MODELS: dict[str, type[CheckpointMixin]] = {model.model_type: model for model in (MoiraiModule, MoiraiHybridModule)}
+MODELS: dict[str, type[CheckpointMixin]] = {
+    model.model_type: model
+    for model in (MoiraiModule, MoiraiHybridModule, TimerXL, TimerXLDraft, Timer, TimerBase, TinyTimeMixer)
+}
 
 __all__ = [
     "MODELS",
     "CheckpointMixin",
     "MoiraiHybridModule",
     "MoiraiModule",
+    "Timer",
+    "TimerBase",
+    "TimerXL",
+    "TimerXLDraft",
+    "TinyTimeMixer",
     "load_model",
     "load_strictly",
     "open_pth",

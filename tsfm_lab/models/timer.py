@@ -38,7 +38,7 @@ class Timer(CausalForecaster):
     Parameters are TimerXL's. Raises ValueError when n_heads does not divide d_model or a name is unknown.
     """
 
-    model_type: ClassVar[str] = "timer"
+    model_type: ClassVar[str] = "timer_openltm"
 
     def __init__(
         self,

@@ -93,7 +93,7 @@ class TimerBase(CausalForecaster):
     ValueError: when d_model is not n_heads times an even number.
     """
 
-    model_type: ClassVar[str] = "timer_base"
+    model_type: ClassVar[str] = "timer"
 
     def __init__(
         self,

@@ -1,0 +1,197 @@
+"""The Timer experiments' configuration and stages: the source's parameters, checkpoints of one's own, bad values."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tsfm_lab.models.timer import Timer
+from tsfm_lab.models.timer_xl import TimerXL
+from tsfm_lab.models.timer_xl_draft import TimerXLDraft
+from tsfm_lab.models.ttm import TinyTimeMixer
+from tsfm_lab.runs import RunDirectory
+from tsfm_lab.training.calibration import calibrate_sigma, coverage, residual_sigma
+from tsfm_lab.training.timer_config import SpeculativeConfig, TimerConfig, field_of
+from tsfm_lab.training.timer_stages import (
+    distill_draft,
+    load_checkpoint,
+    make_draft,
+    make_target,
+    pretrain_draft,
+    train_target,
+    validation_batches,
+)
+
+# STRIDE's README, "Key Parameters"
+SOURCE_PARAMETERS = (
+    "model",
+    "d_model",
+    "d_ff",
+    "n_heads",
+    "e_layers",
+    "draft_scale_d_model",
+    "draft_scale_n_heads",
+    "draft_scale_d_ff",
+    "draft_scale_e_layers",
+    "task_name",
+    "is_training",
+    "train_epochs",
+    "batch_size",
+    "learning_rate",
+    "cosine",
+    "root_path",
+    "data_path",
+    "data",
+    "seq_len",
+    "input_token_len",
+    "output_token_len",
+    "test_pred_len",
+    "use_speculative",
+    "spec_k",
+    "spec_sigma",
+    "spec_accept_bias",
+    "draft_stochastic",
+    "distill",
+    "distill_target_model",
+    "distill_target_ckpt",
+    "draft_nll_var_reg",
+    "draft_teacher_noise",
+    "trace_inference_breakdown",
+    "spec_debug_accept",
+    "spec_debug_out",
+    "test_dir",
+    "test_file_name",
+    "pretrain_model_path",
+    "spec_draft_model",
+    "spec_draft_ckpt",
+    "spec_sigma_mode",
+    "spec_accept_mse_tol",
+)
+SMALL = TimerConfig(
+    scale="smoke",
+    data="co2",
+    pretrain_data=("elnino",),
+    seq_len=24,
+    input_token_len=8,
+    output_token_len=8,
+    test_pred_len=(8,),
+    d_model=32,
+    n_heads=2,
+    d_ff=128,
+    e_layers=2,
+    draft_scale_d_model=0.5,
+    epoch_steps=3,
+    train_epochs=1,
+    pretrain_epochs=1,
+    distill_epochs=1,
+    max_val_windows=16,
+    device="cpu",
+)
+
+
+@pytest.mark.parametrize("name", SOURCE_PARAMETERS)
+def test_every_parameter_of_the_source_has_a_field(name):
+    assert hasattr(SpeculativeConfig(scale="smoke"), field_of(name))
+
+
+def test_a_parameter_that_nobody_has_is_refused():
+    with pytest.raises(ValueError, match="no field stands for 'spec_x'"):
+        field_of("spec_x")
+
+
+def test_stages_train_a_target_and_a_draft_each_in_its_directory(tmp_path):
+    run = RunDirectory(tmp_path, {})
+    target = train_target(SMALL, run)
+    draft = pretrain_draft(SMALL, run)
+    distilled = distill_draft(SMALL, run, draft, target)
+    assert isinstance(distilled, TimerXLDraft)
+    assert distilled.hyperparameters == {"d_model": 16, "n_heads": 1, "d_ff": 64, "e_layers": 1}
+    assert {child.name for child in tmp_path.iterdir()} >= {"target", "draft-pretrained", "draft-distilled"}
+    assert not torch.equal(distilled.embedding.weight, draft.embedding.weight)  # the pretrained one is left as it was
+
+
+@pytest.mark.parametrize(("name", "kind"), [("timer_xl_draft", TimerXLDraft), ("timer", Timer), ("ttm", TinyTimeMixer)])
+def test_each_kind_of_draft_is_trained_by_the_same_stage(name, kind, tmp_path):
+    config = replace(SMALL, draft_model=name)
+    run = RunDirectory(tmp_path, {})
+    draft = distill_draft(config, run, make_draft(config), make_target(config))
+    assert isinstance(draft, kind)
+    assert draft(torch.randn(1, 24, 1)).shape[1] >= 8
+
+
+def test_without_distillation_the_draft_learns_the_data(tmp_path):
+    config = replace(SMALL, distill=False, draft_stochastic=False)
+    draft = distill_draft(config, RunDirectory(tmp_path, {}), make_draft(config), make_target(config))
+    assert isinstance(draft, TimerXLDraft)
+
+
+def test_a_checkpoint_of_ones_own_is_tested_and_not_trained(tmp_path):
+    target = make_target(SMALL).eval()
+    torch.save(target.state_dict(), tmp_path / "mine.pth")
+    config = replace(SMALL, is_training=False, test_dir=str(tmp_path), test_file_name="mine.pth")
+    run = RunDirectory(tmp_path / "run", {})
+    found = train_target(config, run)
+    assert torch.equal(found.head.weight, target.head.weight)
+    assert not (run.path / "target").exists()
+
+
+def test_a_saved_folder_is_loaded_as_it_was_saved(tmp_path):
+    make_target(SMALL).save_pretrained(tmp_path)
+    found = load_checkpoint(str(tmp_path), make_target(SMALL))
+    assert isinstance(found, TimerXL)
+    assert found.config["d_model"] == 32
+
+
+def test_a_checkpoint_of_another_token_length_is_refused(tmp_path):
+    make_target(replace(SMALL, input_token_len=4)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="has input_token_len 4, the configuration 8"):
+        load_checkpoint(str(tmp_path), make_target(SMALL))
+
+
+def test_a_checkpoint_of_another_size_is_refused(tmp_path):
+    torch.save(make_target(SMALL).state_dict(), tmp_path / "checkpoint.pth")
+    with pytest.raises(ValueError, match="other shapes"):
+        load_checkpoint(str(tmp_path), make_target(replace(SMALL, d_model=64)))
+
+
+def test_calibrated_sigma_is_the_root_mean_square_error_in_units_of_the_window():
+    model, batches = make_target(SMALL).eval(), validation_batches(SMALL)
+    sigma = residual_sigma(model, batches)
+    errors = []
+    for x, y in batches:
+        for i in range(len(x)):
+            window = x[i : i + 1]
+            stdev = window.std(correction=0) + 1e-7
+            errors.append(((y[i, -8:] - model(window)[0, -8:]) / stdev)[:, 0].detach())
+    expected = torch.stack(errors).square().mean(0).sqrt()
+    torch.testing.assert_close(sigma, expected, rtol=1e-3, atol=1e-4)  # ε in the variance
+    assert torch.equal(calibrate_sigma(model, batches).sigma, sigma)
+
+
+def test_a_calibrated_law_covers_its_levels():
+    from tsfm_lab.models.patch_forecaster import TokenLaw
+
+    torch.manual_seed(0)
+    mean, stdev = torch.randn(200, 100, 1), torch.rand(200, 100, 1) + 0.5
+    y = mean + stdev * torch.randn(200, 100, 1)
+    # 20,000 values: standard error .35 %
+    assert coverage(TokenLaw(mean, 2 * stdev.log()), y, [0.5, 0.9]) == pytest.approx([0.5, 0.9], abs=0.01)
+    assert coverage(TokenLaw(mean, 2 * stdev.log() + 2), y, [0.5])[0] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seq_len": 100}, "seq_len must be a multiple of input_token_len=96, got 100"),
+        ({"seq_len": 0}, "seq_len must be at least 1"),
+        ({"test_pred_len": ()}, "test_pred_len must name horizons"),
+        ({"is_training": False}, "name its folder with test_dir"),
+        ({"covariate": True}, "covariate=True needs multivariate=True"),
+        ({"spec_k": 0}, "spec_k must be at least 1 drafted token, got 0"),
+        ({"spec_sigma": 0.0}, "spec_sigma must be positive, got 0.0"),
+        ({"spec_accept_bias": 0.5}, "spec_accept_bias must be at least 1, got 0.5"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SpeculativeConfig(scale="smoke", **options)
