@@ -72,6 +72,12 @@ def test_a_loader_without_end_says_so_and_goes_on():
     assert all(equal(next(batches), reference.batch(step)) for step in range(40))
 
 
+def test_workers_get_whole_windows_wherever_the_loader_starts():
+    """16 steps of 8 rows are a window of 128; two workers that shared one would both make it."""
+    assert list(PackedLoader(stream(), first_step=5, num_steps=30)._chunks()) == [(5, 11), (16, 16), (32, 3)]
+    assert list(PackedLoader(stream(batch_rows=256), first_step=1, num_steps=2)._chunks()) == [(1, 1), (2, 1)]
+
+
 def test_a_negative_step_is_refused():
     with pytest.raises(ValueError, match="first_step must not be negative, got -1"):
         PackedLoader(stream(), first_step=-1)

@@ -143,6 +143,8 @@ def test_bad_series_are_skipped_counted_and_reported():
     reasons = {"too short", "empty", "nothing observed", "constant", "infinite"}
     assert {reason for _, reason in report.counts} == reasons
     assert 0 < report.counts.total() < report.drawn
+    s.batch(1)
+    assert s.skip_report().counts == s.skips[0].counts + s.skips[1].counts
     text = str(report)
     assert text.startswith(f"skipped {report.counts.total()} of {report.drawn} draws")
     assert f"toy, constant: {report.counts['toy', 'constant']} (first: constant: " in text
