@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 from tsfm_lab import paths
+from tsfm_lab.data import find
+from tsfm_lab.data.download import cached_path, mirror
 from tsfm_lab.runs.cli.request import Request, read_request
 from tsfm_lab.runs.directory import is_finished, utc_now
 from tsfm_lab.runs.files import write_json
@@ -36,6 +38,33 @@ def check(request: Request) -> None:
         raise ValueError(f"{run} has {free:.1f} GB of free disk, {MIN_FREE_GB} are needed; free some or set TSFM_RUNS")
     if holder := living_holder(run):
         raise ValueError(f"{run} is in use by process {holder['pid']} on {holder['host']}; wait for it or stop it")
+
+
+def check_data(request: Request) -> None:
+    """Raise ValueError naming the data sets that a node without a network could not open, and how to get them.
+
+    Looks at the configuration's fields `data` and `held_out`: names of the registry, paths, or "synthetic…".
+    """
+    config = request.config
+    names = [name for field in ("data", "held_out") for name in _as_names(getattr(config, field, ()))]
+    absent = [name for name in names if not _is_at_hand(name)]
+    if absent:
+        raise ValueError(
+            f"data sets {absent} are not in {paths.CACHE} and compute nodes have no network; "
+            f"get them first: python -m tsfm_lab.data get {' '.join(absent)}, or set TSFM_DATA_MIRROR"
+        )
+
+
+def _as_names(value: str | Sequence[str]) -> Sequence[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _is_at_hand(name: str) -> bool:
+    if name.startswith("synthetic") or Path(name).exists() or mirror():
+        return True
+    entry = find(name)
+    cached = [cached_path(file).exists() for file in entry.files]
+    return all(cached) and (bool(cached) or entry.loader == "statsmodels" or (paths.CACHE / entry.hub).exists())
 
 
 def set_aside(run: Path) -> None:
@@ -76,6 +105,8 @@ def launch(
         if again and not dry_run:
             set_aside(request.path)
         check(request)
+        if slurm:
+            check_data(request)
     commands = (_slurm_commands if slurm else _local_commands)(requests, sbatch_options)
     for command in commands:
         print(shlex.join(command))

@@ -17,6 +17,7 @@ class Config:
     scale: str
     outcome: str = "finish"
     max_steps: int = 3
+    data: tuple[str, ...] = ("synthetic", "co2")
     note: str = unhashed("")
 
 TINY = {"smoke": Config("smoke")}

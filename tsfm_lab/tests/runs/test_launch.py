@@ -97,3 +97,16 @@ def test_a_grid_becomes_one_job_array(tiny, monkeypatch, capsys):
     (command,) = capsys.readouterr().out.splitlines()
     assert "--array=0-2" in command
     assert "--time=5" in command
+
+
+def test_a_data_set_that_the_node_could_not_open_is_refused(tiny, monkeypatch, capsys):
+    monkeypatch.delenv("TSFM_DATA_MIRROR", raising=False)
+    monkeypatch.setattr(paths, "CACHE", tiny / "cache")
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    arguments = ["-p", "DATA", "[synthetic, co2, ETTh1]", "--slurm"]
+    message = refused(capsys, *arguments)
+    assert "data sets ['ETTh1'] are not in" in message
+    assert "python -m tsfm_lab.data get ETTh1" in message
+    assert "did you mean ETTh1" in refused(capsys, "-p", "DATA", "[ETTh11]", "--slurm")
+    monkeypatch.setenv("TSFM_DATA_MIRROR", str(tiny))
+    assert main(["launch", "00_tiny", *arguments, "--dry-run"]) == 0
