@@ -15,6 +15,7 @@ import yaml
 from tsfm_lab import paths
 from tsfm_lab.data import find
 from tsfm_lab.data.download import cached_path, mirror
+from tsfm_lab.data.hub import local_folders
 from tsfm_lab.runs.cli.request import Request, read_request
 from tsfm_lab.runs.directory import is_finished, utc_now
 from tsfm_lab.runs.files import write_json
@@ -60,11 +61,12 @@ def _as_names(value: str | Sequence[str]) -> Sequence[str]:
 
 
 def _is_at_hand(name: str) -> bool:
-    if name.startswith("synthetic") or Path(name).exists() or mirror():
+    if name.startswith("synthetic") or Path(name).exists():
         return True
     entry = find(name)
-    cached = [cached_path(file).exists() for file in entry.files]
-    return all(cached) and (bool(cached) or entry.loader == "statsmodels" or (paths.CACHE / entry.hub).exists())
+    if entry.hub:
+        return any(folder.is_dir() for folder in local_folders(entry))
+    return bool(mirror()) or all(cached_path(file).exists() for file in entry.files)
 
 
 def set_aside(run: Path) -> None:
