@@ -64,8 +64,8 @@ class ParamProjection(nn.Module):
         by_size = []
         for group, n, weights_and_biases in zip(groups, positions, rows, strict=True):
             weight, bias = (torch.cat(tensors) for tensors in zip(*weights_and_biases, strict=True))
-            # float32 under autocast too: densities need it
-            values = F.linear(x.index_select(0, group), weight, bias).float()
+            values = F.linear(x.index_select(0, group), weight, bias)
+            values = values.to(torch.promote_types(values.dtype, torch.float32))  # densities need it, autocast or not
             parts = values.split([leaf.dim * n for leaf in leaves], dim=-1)
             by_size.append([rearrange(part, "m (k n) -> m n k", n=n) for part in parts])
         return groups, by_size
