@@ -1,7 +1,11 @@
 """A refresh stores a notebook's outputs, the same each time, and a failing one changes nothing."""
 
+import base64
+import io
+
 import nbformat
 import pytest
+from PIL import Image
 
 from tsfm_lab import paths
 from tsfm_lab.runs.notebooks import find_notebook, refresh
@@ -45,3 +49,15 @@ def test_a_failing_cell_leaves_the_stored_notebook(script):
 def test_an_unknown_notebook_lists_those_there_are(script):
     with pytest.raises(ValueError, match=r"there are.*00_try"):
         find_notebook("00_tri")
+
+
+def test_figures_are_stored_with_a_palette_and_keep_their_colours(script):
+    code = "import matplotlib.pyplot as plt\n_ = plt.plot([0, 1], color=(0.8, 0.1, 0.3), linewidth=9)\nplt.show()\n"
+    script.write_text(HEADER + "# %%\n%matplotlib inline\n" + code)
+    (output,) = nbformat.read(refresh(script), as_version=4).cells[-1].outputs
+    image = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+    assert image.mode == "P"
+    colours = {colour for _, colour in image.convert("RGB").getcolors(256)}
+    wanted = (204, 26, 76)
+    # a hundredth of the range: what a palette of 256 may cost a colour that fills a large part of the figure
+    assert min(max(abs(a - b) for a, b in zip(colour, wanted, strict=True)) for colour in colours) <= 3
