@@ -1,7 +1,13 @@
 """Presets: notebook → scale → frozen configuration, one module per notebook, importing nothing heavy."""
 
+from tsfm_lab.training.presets.architectures import ARCHITECTURES
+from tsfm_lab.training.presets.distill_draft import DISTILL_DRAFT
 from tsfm_lab.training.presets.pretrain_stu import PRETRAIN_STU
+from tsfm_lab.training.presets.spectral_filters import SPECTRAL_FILTERS
 
 PRESETS = {
+    "01_spectral_filters": SPECTRAL_FILTERS,
+    "03_architectures": ARCHITECTURES,
     "04_pretrain_stu": PRETRAIN_STU,
+    "05_distill_draft": DISTILL_DRAFT,
 }
