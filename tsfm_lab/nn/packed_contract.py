@@ -46,8 +46,9 @@ def contract_segments(
             length = bucket.length
             P = bank.spectrum(2 * length, min(length, bank.seq_len), x.device, dtype)
             P = P if M_future is None else torch.cat([P, P.conj()], dim=1)
+            P = rearrange(torch.view_as_real(P), "f k c -> f c k")
             X = torch.fft.rfft(block.unflatten(1, bucket.gather.shape), n=2 * length)
-            Y = SpectralContraction.apply(P, rearrange(X, "i s f -> f s i").contiguous(), weights)
+            Y = SpectralContraction.apply(P, rearrange(X, "i s f -> f s i"), weights)
             y = torch.fft.irfft(rearrange(Y, "f s o -> o s f"), n=2 * length)[..., :length]
             outputs.append(y.flatten(1))
         return SegmentGather.apply(torch.cat(outputs, dim=1), segments, False).to(x.dtype)
