@@ -46,7 +46,7 @@ class MultiInSizeLinear(nn.Module):
                 self.patch_sizes, groups, self.weight.unbind(), self.bias.unbind(), strict=True
             )
         ]
-        y = torch.cat(outputs)
+        y = torch.cat(outputs).to(x.dtype)  # under autocast too, so that the residual stream is float32
         y = y.new_zeros(len(flat), y.shape[-1]).index_copy(0, torch.cat(groups), y)
         return y.unflatten(0, x.shape[:2])
 

@@ -113,6 +113,18 @@ def test_the_law_follows_the_targets_scale():
     torch.testing.assert_close(model(**scaled).mean[real], 8 * model(**BATCH).mean[real], rtol=1e-3, atol=1e-2)
 
 
+def test_under_autocast_the_residual_stream_and_the_law_stay_float32():
+    model, streams = make_model(), []
+    for layer in model.encoder.layers:
+        layer.register_forward_hook(lambda module, args, y: streams.append(y.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        law = model.forward_predicted(**BATCH).law
+    exact = model.forward_predicted(**BATCH).law
+    assert set(streams) == {law.mean.dtype} == {torch.float32}
+    # bfloat16 has 8 bits; in scales of the series
+    torch.testing.assert_close(law.base.mean, exact.base.mean, rtol=0.1, atol=0.1)
+
+
 def test_without_scaling_values_are_taken_as_they_are():
     law = make_model(scaling=False)(**BATCH)
     assert (law.loc == 0).all()
