@@ -5,11 +5,12 @@ need them.
 """
 
 from tsfm_lab.data.archives import CorruptFileError
-from tsfm_lab.data.catalog import load, load_table
+from tsfm_lab.data.catalog import load, load_pool, load_table
 from tsfm_lab.data.dirt import clean, find_problems, screen
 from tsfm_lab.data.download import fetch
 from tsfm_lab.data.frames import from_frame, read_csv
 from tsfm_lab.data.frequency import infer_frequency, mase_season, parse_frequency, season_length, stamps
+from tsfm_lab.data.leakage import Leak, find_leaks
 from tsfm_lab.data.lotsa import ArrowCollection
 from tsfm_lab.data.lotsa_writer import Layout, write_lotsa
 from tsfm_lab.data.parquet import ParquetCollection
@@ -26,6 +27,7 @@ __all__ = [
     "DownloadError",
     "Entry",
     "Layout",
+    "Leak",
     "MultivariateDatasetBenchmark",
     "ParquetCollection",
     "Series",
@@ -37,12 +39,14 @@ __all__ = [
     "entries",
     "fetch",
     "find",
+    "find_leaks",
     "find_problems",
     "from_frame",
     "gift_eval_configurations",
     "in_domain",
     "infer_frequency",
     "load",
+    "load_pool",
     "load_table",
     "lotsa_weights",
     "mase_season",

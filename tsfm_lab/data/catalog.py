@@ -17,9 +17,9 @@ from tsfm_lab.data.hub import fetch_folder
 from tsfm_lab.data.lotsa import ArrowCollection
 from tsfm_lab.data.monash import read_m4, read_tsf
 from tsfm_lab.data.parquet import ParquetCollection
-from tsfm_lab.data.registry import Entry, entries, find, gift_eval_configurations
+from tsfm_lab.data.registry import Entry, entries, find, gift_eval_configurations, pools
 from tsfm_lab.data.regular import regularise
-from tsfm_lab.data.series import Series, SeriesCollection, SeriesList
+from tsfm_lab.data.series import Series, SeriesCollection, SeriesList, variate_name
 from tsfm_lab.data.statsmodels_series import load_statsmodels
 from tsfm_lab.data.tables import Table, join_columns, read_table, series_of, stack_rows
 
@@ -53,6 +53,29 @@ def load(
     if entry.dirt and not repair:
         collection.notes = (f"known dirt: {entry.dirt}", *collection.notes)
     return _noted(collection)
+
+
+def load_pool(pool: str, progress: bool = True) -> list[SeriesCollection]:
+    """The sets of one pool, without the items and variates that share values with a held-out set (`notes` name them).
+
+    Raises: ValueError for an unknown pool, and what `load` raises.
+    """
+    if pool not in pools():
+        raise ValueError(f"pool must be one of {', '.join(pools())}, got {pool!r}")
+    chosen = [entry for entry in entries().values() if entry.pool == pool]
+    return [_without_shared(load(entry.name, progress=progress), entry.shared) for entry in chosen]
+
+
+def _without_shared(collection: SeriesCollection, shared: tuple[str, ...]) -> SeriesCollection:
+    if not shared:
+        return collection
+    kept = []
+    for series in collection:
+        rows = [v for v in range(series.num_variates) if not {series.item_id, variate_name(series, v)} & set(shared)]
+        if rows:
+            kept.append(replace(series, target=series.target[rows]))
+    note = f"left out, for they share values with held-out sets: {', '.join(shared)}"
+    return SeriesList(kept, collection.name, collection.pool, notes=[*collection.notes, note])
 
 
 def _names() -> set[str]:

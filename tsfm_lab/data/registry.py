@@ -54,7 +54,8 @@ class Entry:
     the last horizon of each series; "windows": GIFT-Eval's rolling windows; "none".
     pool: see `pools()`. items, variates, steps: series, variates of each, (shortest, longest); None where not recorded.
     missing: values absent in the origin. dirt: what is known to be wrong; repair: how `load(repair=True)` mends it.
-    slice_of: the set of which this one is a part.
+    slice_of: the set of which this one is a part. shared: items, or item[variate], that share values with held-out
+    sets; `load_pool` leaves them out of pretraining.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Entry:
     repair: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     slice_of: str = ""
+    shared: tuple[str, ...] = ()
     note: str = ""
 
     @property
@@ -204,9 +206,7 @@ def _entry(name: str, facts: dict[str, Any], published: dict[str, File]) -> Entr
     facts = dict(facts)
     own = tuple(published[path] for path in facts.pop("files", ()))
     facts["licence"] = facts.get("licence") or "; ".join(dict.fromkeys(file.licence for file in own))
-    facts["horizons"] = tuple(facts.get("horizons", ()))
-    if "steps" in facts:
-        facts["steps"] = tuple(facts["steps"])
+    facts |= {key: tuple(facts[key]) for key in ("horizons", "steps", "shared") if key in facts}
     assert facts["loader"] in LOADERS, f"{name}: unknown loader {facts['loader']}"
     assert parse_frequency(facts["frequency"]) == facts["frequency"], f"{name}: {facts['frequency']} is not canonical"
     return Entry(name, files=own, **facts)

@@ -100,6 +100,11 @@ class Series:
         )
 
 
+def variate_name(series: Series, variate: int) -> str:
+    """The name of one variate: the item's where it has no other, else item[variate]."""
+    return series.item_id if series.num_variates == 1 else f"{series.item_id}[{variate}]"
+
+
 def _as_stamp(start, item_id: str) -> np.datetime64:
     zone = getattr(start, "tzinfo", None)
     if zone is not None:
