@@ -34,7 +34,7 @@ def make_optimizer(module: nn.Module, lr: float, weight_decay: float) -> AdamW:
         {"params": [parameters[name] for name in decayed], "weight_decay": weight_decay},
         {"params": [parameters[name] for name in undecayed], "weight_decay": 0.0},
     ]
-    return AdamW([group for group in groups if group["params"]], lr=lr, betas=BETAS, eps=EPS)
+    return AdamW([group for group in groups if group["params"]], lr=lr, betas=BETAS, eps=EPS, fused=True)
 
 
 def lr_factor(step: int, warmup_steps: int, max_steps: int, cycles: int = 1) -> float:

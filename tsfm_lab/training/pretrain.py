@@ -72,22 +72,25 @@ class MoiraiPretrain(lightning.LightningModule):
         """What `forward_predicted` would otherwise derive from the ids: the attention blocks."""
         return {"blocks": plan_blocks(rows["sample_id"], rows["variate_id"], coarse=self.device.type == "cuda")}
 
-    def on_before_batch_transfer(self, batch: PackedBatch, dataloader_idx: int) -> list[dict[str, Any]]:
-        """Cut the batch into `micro_rows` and make their plans, on the CPU."""
-        size = self.micro_rows or len(batch["sample_id"])
-        whole = (
-            {name: value for name, value in batch.items() if name in PLANS} if size >= len(batch["sample_id"]) else {}
-        )
+    def on_before_batch_transfer(self, batch: PackedBatch, dataloader_idx: int) -> tuple[list[dict[str, Any]], Tensor]:
+        """Cut the batch into pieces of `micro_rows` and make their plans, on the CPU.
+
+        Returns the pieces and, (2) float32, the batch's series with something to predict and its tokens but padding.
+        """
+        rows = len(batch["sample_id"])
+        size = min(self.micro_rows or rows, rows)
+        made = {name: value for name, value in batch.items() if name in PLANS and size == rows}
         fields = {name: value.split(size) for name, value in batch.items() if name not in PLANS}
         pieces = [dict(zip(fields, parts, strict=True)) for parts in zip(*fields.values(), strict=True)]
-        return [{**piece, **self.plans({**piece, **whole}), **whole} for piece in pieces]
+        sizes = torch.stack([self.loss.num_series(batch), (batch["sample_id"] > 0).sum()]).float()
+        return [{**piece, **self.plans({**piece, **made}), **made} for piece in pieces], sizes
 
-    def training_step(self, pieces: list[dict[str, Any]], batch_idx: int) -> dict[str, Any]:
+    def training_step(self, batch: tuple[list[dict[str, Any]], Tensor], batch_idx: int) -> dict[str, Any]:
         """One optimiser step; returns loss (of the global batch), grad_norm (before clipping), lr and tokens."""
+        pieces, sizes = batch
         step, optimizer = self.trainer.global_step, self.optimizers()
-        torch.manual_seed(_step_seed(self.seed, step, self.global_rank))
-        counts = torch.tensor([sum(self._sizes(piece)[i] for piece in pieces) for i in range(2)], device=self.device)
-        num_series, tokens = self._sum_over_ranks(counts.float())
+        self._seed_draws(step)
+        num_series, tokens = self._sum_over_ranks(sizes)
         optimizer.zero_grad()
         nll = torch.zeros((), device=self.device)
         for piece in pieces:
@@ -106,14 +109,17 @@ class MoiraiPretrain(lightning.LightningModule):
         self.lr_schedulers().step()
         return {"loss": loss, "grad_norm": values[1], "lr": lr, "tokens": int(values[2])}
 
+    def _seed_draws(self, step: int) -> None:
+        seed = int(np.random.SeedSequence((self.seed, step, self.global_rank)).generate_state(1)[0])
+        # torch.manual_seed would also queue a call, with its stack, for every kind of device that is not there
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
     def _summed_nll(self, piece: dict[str, Any]) -> Tensor:
         """Σ over the piece's series of their mean negative log-likelihood."""
         predicted = self.module.forward_predicted(**piece)
         return self.loss.summed(predicted, piece)
-
-    def _sizes(self, piece: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Series with something to predict, and tokens that are no padding."""
-        return self.loss.num_series(piece), (piece["sample_id"] > 0).sum()
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(value, reduce_op="sum")
@@ -151,7 +157,3 @@ class MoiraiHybridPretrain(MoiraiPretrain):
 
 
 MoiraiPretrainModule = MoiraiPretrain
-
-
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])

@@ -57,7 +57,7 @@ def test_a_plan_made_by_the_loader_is_used_as_it_is(tmp_path):
     stream, model = tiny_run.stream(), tiny_run.pretraining(1)
     batch = stream.batch(0)
     plan = plan_segments(batch["sample_id"], batch["variate_id"], "variate")
-    (piece,) = model.on_before_batch_transfer({**batch, "segments": plan}, 0)
+    (piece,), _ = model.on_before_batch_transfer({**batch, "segments": plan}, 0)
     assert piece["segments"] is plan
     assert {"segments", "blocks"} <= piece.keys()
 

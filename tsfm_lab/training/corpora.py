@@ -1,0 +1,90 @@
+"""From the names of data sets to the mixture that pretraining draws from, and nothing held out in it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tsfm_lab import paths
+from tsfm_lab.data import SeriesCollection, SeriesList
+from tsfm_lab.data.catalog import load
+from tsfm_lab.data.mixture import Mixture, Source
+from tsfm_lab.data.registry import entries, find, in_domain, lotsa_stacked, lotsa_weights, pools
+from tsfm_lab.data.synthetic import SyntheticCollection, SyntheticMix
+
+LOTSA_MIXTURES = ("lotsa_v1_unweighted", "lotsa_v1_weighted")
+IN_MEMORY = 1000  # synthetic series up to which making them anew costs less than a cache does
+
+
+def pretraining_mixture(
+    names: Sequence[str], *, held_out: Sequence[str] = (), synthetic_series: int = 200, synthetic_length: int = 1024
+) -> Mixture:
+    """The sources of a pretraining run.
+
+    names: each one of
+        - "synthetic": `synthetic_series` series of the synthetic mix, of `synthetic_length` steps;
+        - a name of the registry (`python -m tsfm_lab.data list`);
+        - "lotsa_v1_unweighted" or "lotsa_v1_weighted": the 170 sets of LOTSA v1, aligned ones stacked as published;
+        - a folder in the LOTSA layout, or a folder of such folders;
+      with "=weight" behind it where a set is to count as ceil(series · weight) series.
+    held_out: names of the registry that the run is scored on.
+    Raises ValueError for a set of a held-out pool, or one that holds values of `held_out`.
+    """
+    weighted = [_split(name) for name in names]
+    registered = _registered([name for name, _ in weighted])
+    for name in registered:
+        if pools()[find(name).pool] == "heldout":
+            raise ValueError(f"{name} is held out for evaluation and must not be pretrained on; leave it out of DATA")
+    for name in held_out:
+        overlap = in_domain(name, registered)
+        if overlap:
+            raise ValueError(
+                f"{name} is not held out: {overlap[0].pretraining} holds values of it ({overlap[0].how}); "
+                "leave one of them out of HELD_OUT or DATA"
+            )
+    sources: list[Source] = []
+    for name, weight in weighted:
+        if name in LOTSA_MIXTURES:
+            sources += _lotsa(name == "lotsa_v1_weighted")
+        elif name == "synthetic":
+            sources.append(Source(_synthetic(synthetic_series, synthetic_length), weight))
+        else:
+            sources += [Source(collection, weight) for collection in _open(name)]
+    return Mixture(sources)
+
+
+def _split(name: str) -> tuple[str, float]:
+    base, _, weight = name.partition("=")
+    try:
+        return base, float(weight or 1)
+    except ValueError:
+        raise ValueError(f"DATA entries are 'name' or 'name=weight', got {name!r}") from None
+
+
+def _registered(names: Sequence[str]) -> list[str]:
+    lotsa = list(lotsa_weights()) if set(names) & set(LOTSA_MIXTURES) else []
+    return [name for name in names if name in entries()] + lotsa
+
+
+def _open(name: str) -> list[SeriesCollection]:
+    """One collection, or those of a folder's folders."""
+    folder = Path(name)
+    if name in entries() or not folder.is_dir() or any(folder.glob("*.arrow")) or any(folder.glob("*.parquet")):
+        return [load(name)]
+    inside = sorted(path for path in folder.iterdir() if path.is_dir())
+    if not inside:
+        raise ValueError(f"{folder} holds neither arrow files nor folders of them")
+    return [load(path) for path in inside]
+
+
+def _lotsa(weighted: bool) -> list[Source]:
+    stacked = lotsa_stacked()
+    return [
+        Source(load(name), weight, stack=128 if name in stacked else 1)
+        for name, weight in lotsa_weights(weighted).items()
+    ]
+
+
+def _synthetic(size: int, length: int) -> SeriesCollection:
+    collection = SyntheticCollection(size, seed=0, mix=SyntheticMix(length=length))
+    if size <= IN_MEMORY:
+        return SeriesList(list(collection), name=collection.name, pool=collection.pool)
+    return collection.cache(paths.CACHE / "synthetic" / f"{size}x{length}-seed0")

@@ -1,0 +1,72 @@
+"""The controlled experiment of notebook 04: models that differ in their layers, trained on the same batches."""
+
+from tsfm_lab.data.mixture import Mixture
+from tsfm_lab.data.registry import UNKNOWN, entries, find
+from tsfm_lab.data.stream import TrainingStream
+from tsfm_lab.data.transforms import pretraining_chain
+from tsfm_lab.runs import RunDirectory
+from tsfm_lab.training.corpora import pretraining_mixture
+from tsfm_lab.training.presets.pretrain_stu import PretrainStu
+from tsfm_lab.training.pretrain import MoiraiPretrain
+from tsfm_lab.training.recorder import Validation
+from tsfm_lab.training.specs import make_pretraining
+from tsfm_lab.training.trainer import TrainerOptions, fit
+
+
+def make_mixture(config: PretrainStu) -> Mixture:
+    """The mixture that the configuration's `data` names."""
+    return pretraining_mixture(
+        config.data,
+        held_out=config.held_out,
+        synthetic_series=config.synthetic_series,
+        synthetic_length=config.synthetic_length,
+    )
+
+
+def make_stream(config: PretrainStu, mixture: Mixture, seed: int) -> TrainingStream:
+    """The batches of one seed; they do not depend on the model."""
+    chain = pretraining_chain(config.patch_sizes, config.max_seq_len)
+    return TrainingStream(mixture, chain, seed=seed, batch_rows=config.batch_rows, max_seq_len=config.max_seq_len)
+
+
+def train(
+    spec: str,
+    config: PretrainStu,
+    run: RunDirectory,
+    mixture: Mixture,
+    *,
+    seed: int,
+    max_steps: int | None = None,
+    validation: Validation | None = None,
+    log_lines: int = 6,
+) -> MoiraiPretrain:
+    """Train one model, or go on, in the child directory `<spec>-s<seed>` of `run`; a finished one is opened.
+
+    spec: see `specs.parse_spec`. max_steps: of this run, where it is not the configuration's.
+    """
+    steps = max_steps or config.max_steps
+    model = make_pretraining(spec, config, seed=seed, max_steps=steps)
+    parameters = sum(parameter.numel() for parameter in model.module.parameters())
+    child = run.child(f"{spec}-s{seed}", model=spec, seed=seed, max_steps=steps, parameters=parameters)
+    options = TrainerOptions(
+        max_steps=steps,
+        precision=config.precision,
+        device=config.device,
+        compile=config.compile,
+        num_workers=config.num_workers,
+        checkpoint_steps=config.checkpoint_steps,
+        checkpoint_minutes=config.checkpoint_minutes,
+        tensorboard=config.tensorboard,
+        log_lines=log_lines,
+    )
+    stream = make_stream(config, mixture, seed)
+    checksums = data_checksums(config)
+    fit(model, stream, child, options, validation=validation, title=f"{spec} s{seed}", data_checksums=checksums)
+    return model
+
+
+def data_checksums(config: PretrainStu) -> dict[str, str]:
+    """SHA-256 of every file of the data sets named, pretrained on and held out, where the registry knows it."""
+    names = {name.partition("=")[0] for name in (*config.data, *config.held_out)} & entries().keys()
+    files = [file for name in sorted(names) for file in find(name).files]
+    return {file.path: file.sha256 for file in files if file.sha256 != UNKNOWN}

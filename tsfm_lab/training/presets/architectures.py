@@ -1,0 +1,33 @@
+"""Presets of notebooks/03_architectures: the sizes at which the models are compared; nothing is trained."""
+
+from dataclasses import dataclass
+
+from tsfm_lab.runs.config import unhashed
+
+
+@dataclass(frozen=True)
+class Architectures:
+    """What notebook 03 traces, counts and times."""
+
+    scale: str
+    seed: int = 0
+    d_model: int = 384  # of the models that are timed; counts are those of the published sizes
+    num_layers: int = 6
+    lengths: tuple[int, ...] = (64, 128, 256, 512)  # tokens of a row, one series each
+    rounds: int = 3  # timings of each, in turn
+    device: str = unhashed("cpu")
+
+    def __post_init__(self) -> None:
+        if not self.lengths or min(self.lengths) < 32:
+            raise ValueError(f"lengths must be at least 32 tokens, got {self.lengths}")
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+
+
+ARCHITECTURES = {
+    "smoke": Architectures("smoke"),
+    "lab": Architectures("lab", lengths=(128, 256, 512, 1024, 2048, 4096), rounds=20, device="cuda"),
+    "full": Architectures(
+        "full", d_model=1024, num_layers=24, lengths=(128, 256, 512, 1024, 2048, 4096), rounds=20, device="cuda"
+    ),
+}
