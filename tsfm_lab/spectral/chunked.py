@@ -56,9 +56,10 @@ class HistoryContraction(torch.autograd.Function):
     def forward(ctx, x: Tensor, M: Tensor, alpha: Tensor, C: Tensor) -> Tensor:
         ctx.save_for_backward(x, M, alpha, C)
         c, m, b, _ = x.shape
-        x64, y = x.double(), x.new_zeros(c, m * b * M.shape[2], dtype=torch.float64)
+        x64, M64 = x.double(), M.double()
+        y = x64.new_zeros(c, m * b * M.shape[2])
         for alpha_block, C_block in _pole_blocks(alpha, C, M):
-            g = _states(x64, alpha_block) @ _mix(C_block, M)
+            g = _states(x64, alpha_block) @ _mix(C_block, M64)
             y.addmm_(_answers(alpha_block, c), g.flatten(1))
         return y.view(c, m, b, -1).to(x.dtype)
 
@@ -67,14 +68,15 @@ class HistoryContraction(torch.autograd.Function):
     def backward(ctx, grad_y: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, M, alpha, C = ctx.saved_tensors
         c, m, b, i = x.shape
-        grad_y, x64 = grad_y.double().flatten(1), x.double()
-        grad_x, grad_M = torch.zeros_like(x64.flatten(1)), torch.zeros_like(M.flatten(1), dtype=torch.float64)
-        for alpha_block, C_block in _pole_blocks(alpha, C, M):
-            grad_g = (_answers(alpha_block, c).T @ grad_y).view(len(alpha_block), m * b, -1)
-            grad_h = (grad_g @ _mix(C_block, M).mT).view(-1, m, b, i)
-            grad_u = _scan_chunks(alpha_block**c, grad_h.flip(1)).flip(1)
-            grad_x.addmm_(_intakes(alpha_block, c), grad_u.flatten(1))
-            grad_M.addmm_(C_block.T, (_states(x64, alpha_block).mT @ grad_g).flatten(1))
+        grad_y, x64, M64 = grad_y.double().flatten(1), x.double(), M.double()
+        grad_x, grad_M = torch.zeros_like(x64).flatten(1), torch.zeros_like(M64).flatten(1)
+        with torch.autocast(x.device.type, enabled=False):
+            for alpha_block, C_block in _pole_blocks(alpha, C, M):
+                grad_g = (_answers(alpha_block, c).T @ grad_y).view(len(alpha_block), m * b, -1)
+                grad_h = (grad_g @ _mix(C_block, M64).mT).view(-1, m, b, i)
+                grad_u = _scan_chunks(alpha_block**c, grad_h.flip(1)).flip(1)
+                grad_x.addmm_(_intakes(alpha_block, c), grad_u.flatten(1))
+                grad_M.addmm_(C_block.T, (_states(x64, alpha_block).mT @ grad_g).flatten(1))
         return grad_x.view_as(x).to(x.dtype), grad_M.view_as(M).to(M.dtype), None, None
 
 
@@ -86,7 +88,7 @@ def _pole_blocks(alpha: Tensor, C: Tensor, M: Tensor) -> Iterator[tuple[Tensor, 
 
 def _mix(C: Tensor, M: Tensor) -> Tensor:
     """N (n i o) = Σ_k C_nk M_k."""
-    return (C @ M.double().flatten(1)).view(-1, *M.shape[1:])
+    return (C @ M.flatten(1)).view(-1, *M.shape[1:])
 
 
 def _intakes(alpha: Tensor, c: int) -> Tensor:

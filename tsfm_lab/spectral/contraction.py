@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tsfm_lab.spectral.convolution import FilterBank
 
-# Frequencies are taken in blocks, so that the matrices G of a block stay within 16 MB of float32: they are read back
+# Frequencies are taken in blocks, so that the matrices G of a block stay within 32 MB of float32: they are read back
 # from the cache, and memory does not grow with the length.
-BLOCK_NUMBERS = 1 << 22
+BLOCK_NUMBERS = 1 << 23
 
 
 def mix_spectral(x: Tensor, bank: FilterBank, M: Tensor) -> Tensor:
@@ -51,13 +51,14 @@ class SpectralContraction(torch.autograd.Function):
     def backward(ctx, D: Tensor) -> tuple[None, Tensor, Tensor]:
         P, X, M = ctx.saved_tensors
         grad_X, grad_M = torch.empty_like(X), torch.zeros_like(M)
-        for block, G in _blocks(P, M):
-            D_rows = _stack_rows(D[block])
-            grad_X[block] = _as_real_matrix_adjoint(D_rows @ G.mT)
-            grad_G = _as_real_matrix(X[block]).mT @ D_rows
-            grad_M += torch.mm(
-                rearrange(P[block], "f c k -> k (f c)"), rearrange(grad_G, "f (c i) o -> (f c) (i o)", c=2)
-            ).view_as(M)
+        with torch.autocast(D.device.type, enabled=False):
+            for block, G in _blocks(P, M):
+                D_rows = _stack_rows(D[block])
+                grad_X[block] = _as_real_matrix_adjoint(D_rows @ G.mT)
+                grad_G = _as_real_matrix(X[block]).mT @ D_rows
+                grad_M += torch.mm(
+                    rearrange(P[block], "f c k -> k (f c)"), rearrange(grad_G, "f (c i) o -> (f c) (i o)", c=2)
+                ).view_as(M)
         return None, grad_X, grad_M
 
 

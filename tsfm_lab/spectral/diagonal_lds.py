@@ -42,7 +42,7 @@ def fit_diagonal_lds(psi: Tensor, negative_poles: bool = False) -> DiagonalLDS:
 
     The dictionary holds αᵗ on log-spaced rates −log α from 0.1 / L to 40, each column weighted by 1 − α as in
     μ(α) = (α − 1) αᵗ. Columns of unit norm keep the least squares as accurate as float64 allows. Poles are added until
-    every filter is within 1e-8 of its norm: 48 to 56 serve 24 filters of 512 to 8192 steps. Where float64 cannot reach
+    every filter is within 1e-8 of its norm: 44 to 56 serve 24 filters of 512 to 8192 steps. Where float64 cannot reach
     that (the last of many filters of a short sequence) the best fit is kept.
 
     Parameters
@@ -58,7 +58,7 @@ def fit_diagonal_lds(psi: Tensor, negative_poles: bool = False) -> DiagonalLDS:
     alpha = _pick_poles(len(target), negative_poles)
     scale = np.linalg.norm(target, axis=0)
     best_error, best = np.inf, None
-    for num_poles in range(min(16, alpha.size), min(alpha.size, 128) + 1, 8):
+    for num_poles in range(min(16, alpha.size), min(alpha.size, 128) + 1, 4):
         C, errors = _fit_read_out(alpha[:num_poles], target, scale)
         if errors.max() < best_error:
             best_error, best = errors.max(), (alpha[:num_poles], C, errors)

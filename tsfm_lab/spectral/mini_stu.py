@@ -6,11 +6,10 @@ import torch
 from einops import einsum
 from torch import Tensor, nn
 
-from tsfm_lab.spectral.chunked import mix_chunked
-from tsfm_lab.spectral.contraction import mix_spectral
+from tsfm_lab.spectral.backend import MIX, choose_backend
 from tsfm_lab.spectral.convolution import BankState, FilterBank, get_filter_bank
 
-BACKENDS = ("spectral", "lds", "auto")
+BACKENDS = (*MIX, "auto")
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
 
@@ -120,6 +119,15 @@ class MiniSTU(nn.Module):
             y = y + einsum(past, self._M(), "b t k i, k i o -> b t o")
         return (y if self.mlp is None else self.mlp(y)), self.bank.advance(x, state)
 
+    def resolve_backend(self, batch_size: int, length: int) -> str:
+        """The backend that serves inputs (batch_size length i): "auto" measures once, then remembers.
+
+        Write the answer into a run's config and build the next module with it, so that a resumed run repeats it.
+        """
+        if self.backend != "auto":
+            return self.backend
+        return choose_backend(self.bank, self._M().detach(), batch_size, length)
+
     def get_num_params(self) -> int:
         """Number of trained parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -129,8 +137,10 @@ class MiniSTU(nn.Module):
         return self.M_phi_plus if self.M_phi_minus is None else torch.cat([self.M_phi_plus, self.M_phi_minus])
 
     def _mix(self, x: Tensor) -> Tensor:
-        mix = mix_chunked if self.backend == "lds" else mix_spectral
-        return mix(x, self.bank, self._M())
+        name = self.resolve_backend(*x.shape[:2])
+        compute_dtype = torch.promote_types(x.dtype, torch.float32)  # neither FFT nor the past fits half precision
+        with torch.autocast(x.device.type, enabled=False):
+            return MIX[name](x.to(compute_dtype), self.bank, self._M().to(compute_dtype)).to(x.dtype)
 
     def _check_input(self, x: Tensor) -> None:
         if x.shape[-1] != self.input_dim:
