@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -112,8 +113,11 @@ class CheckpointMixin(PyTorchModelHubMixin):
 
         for name in ("proxies", "resume_download"):  # huggingface_hub before 1.0 passes them on
             overrides.pop(name, None)
-        config = cls.read_config(json.loads(locate(CONFIG_NAME).read_text()))
-        model = cls(**{**config, **overrides})
+        arguments = {**cls.read_config(json.loads(locate(CONFIG_NAME).read_text())), **overrides}
+        required = {name for name, p in signature(cls).parameters.items() if p.default is p.empty}
+        if required - arguments.keys():
+            raise ValueError(f"{cls.__name__} needs {sorted(required - arguments.keys())}, which config.json lacks")
+        model = cls(**arguments)
         load_strictly(model, cls.read_state(load_file(locate(SAFETENSORS_SINGLE_FILE))), source=model_id)
         return model.eval()
 

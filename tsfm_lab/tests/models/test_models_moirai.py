@@ -176,6 +176,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, change, message):
     ("change", "message"),
     [
         (lambda config: {**config, "model_type": "moirai_hybrid"}, "loads model_type 'moirai', got 'moirai_hybrid'"),
+        (lambda config: {k: v for k, v in config.items() if k != "d_model"}, r"needs \['d_model'\]"),
         (lambda config: {**config, "d_ff": 512}, r"no parameters \['d_ff'\]"),
         (
             lambda config: {**config, "distr_output": {"_target_": "os.system"}},
