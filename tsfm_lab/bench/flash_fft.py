@@ -35,7 +35,8 @@ def make_flash_mixer(stu: STUCore, segments: SegmentPlan) -> Callable[[Tensor], 
         outputs = []
         for bucket in segments.buckets:
             n = max(bucket.length, SHORTEST)
-            block = torch.nn.functional.pad((u[bucket.gather] * bucket.filled[..., None]).mT, (0, n - bucket.length))
+            block = u[bucket.gather.flatten()].index_fill(0, bucket.empty, 0.0).unflatten(0, bucket.gather.shape)
+            block = torch.nn.functional.pad(block.mT, (0, n - bucket.length))
             y = convolutions[n](block.contiguous(), taps[:, :n].contiguous())
             outputs.append(y[..., : bucket.length].mT.flatten(0, 1))
         slots = torch.cat([*outputs, u.new_zeros(1, u.shape[1])])

@@ -112,7 +112,7 @@ class MoiraiHybridModule(
         if segments.longest <= self.max_seq_len:
             return
         last = segments.buckets[-1]
-        row = last.filled.sum(1).argmax()
+        row = torch.bincount(last.empty // last.length, minlength=len(last.gather)).argmin()
         used = int(patch_size.flatten()[last.gather[row, 0]])
         steps = segments.longest * used
         admissible = [p for p in sorted(self.patch_sizes) if -(-steps // p) <= self.max_seq_len]

@@ -24,14 +24,15 @@ class Bucket:
 
     length: int
     gather: Tensor  # (s l) int64: index into the flat (b t) tokens; 0 in empty slots
-    filled: Tensor  # (s l) bool: False in the empty slots behind a segment's end
+    empty: Tensor  # (k) int64: the empty slots behind the segments' ends, as indices into (s l)
 
     def take(self, x: Tensor) -> Tensor:
         """This bucket's blocks: x (d n) -> (d s l), zero in empty slots."""
-        return x.index_select(1, self.gather.flatten()).unflatten(1, self.gather.shape).mul_(self.filled)
+        blocks = x.index_select(1, self.gather.flatten()).index_fill_(1, self.empty, 0.0)
+        return blocks.unflatten(1, self.gather.shape)
 
     def map(self, move: Callable[[Tensor], Tensor]) -> Bucket:
-        return Bucket(self.length, move(self.gather), move(self.filled))
+        return Bucket(self.length, move(self.gather), move(self.empty))
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ def _fill_buckets(
         gather = np.where(filled, start[member, None] + slot, 0)
         inverse[gather[filled]] = offset + np.flatnonzero(filled)
         offset += gather.size
-        buckets.append(Bucket(int(block), torch.from_numpy(gather), torch.from_numpy(filled)))
+        empty = np.flatnonzero(~filled)
+        buckets.append(Bucket(int(block), torch.from_numpy(gather), torch.from_numpy(empty)))
     inverse[inverse < 0] = offset
     longest = int(length.max(initial=0))
     return SegmentPlan(segment_by, shape, longest, tuple(buckets), torch.from_numpy(inverse).view(shape))

@@ -50,7 +50,7 @@ def test_segment_plans_come_with_the_batches(num_workers):
         plan = s.plan(batch)
         assert torch.equal(batch["segments"].inverse, plan.inverse)
         assert all(
-            torch.equal(a.gather, b.gather) and torch.equal(a.filled, b.filled)
+            torch.equal(a.gather, b.gather) and torch.equal(a.empty, b.empty)
             for a, b in zip(batch["segments"].buckets, plan.buckets, strict=True)
         )
 

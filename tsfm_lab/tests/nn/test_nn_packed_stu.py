@@ -170,6 +170,17 @@ def test_the_jacobian_across_segments_is_exactly_zero_and_padding_has_none(form)
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_segment_that_is_not_finite_spoils_no_other(form):
+    sample_id, variate_id = packed_ids([[40, 3, 2]])
+    plan = plan_segments(sample_id, variate_id)
+    x = torch.randn(*sample_id.shape, D, dtype=torch.float64, requires_grad=True)
+    spoilt = x.detach().clone()
+    spoilt[0, 0] = torch.nan
+    stu = make_stu(**form)
+    assert torch.equal(stu(spoilt, plan)[0, 40:], stu(x, plan)[0, 40:])
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_segment_gives_the_same_alone_packed_and_at_another_place(form):
     lengths = [[40, 17, 70], [33, 5, 96]]
     sample_id, variate_id = packed_ids(lengths)

@@ -15,10 +15,15 @@ VARIATE_ID = torch.tensor([[0, 0, 0, 5, 5, 1, 1, 0, 0, 0], [2, 2, 0, 0, 0, 1, 7,
 
 def gathered_segments(plan) -> set[tuple[int, ...]]:
     return {
-        tuple(tokens[filled].tolist())
+        tuple(token for token in segment if token >= 0)
         for bucket in plan.buckets
-        for tokens, filled in zip(bucket.gather, bucket.filled, strict=True)
+        for segment in filled(bucket).tolist()
     }
+
+
+def filled(bucket) -> torch.Tensor:
+    """The bucket's gather with −1 in empty slots."""
+    return bucket.gather.flatten().index_fill(0, bucket.empty, -1).view_as(bucket.gather)
 
 
 def test_a_segment_is_a_run_of_one_variate_of_one_sample():
@@ -41,8 +46,7 @@ def test_equal_ids_in_neighbouring_rows_are_two_segments():
 @pytest.mark.parametrize("segment_by", ["variate", "sample"])
 def test_inverse_returns_every_token_to_its_place_and_sends_padding_to_the_zero_slot(segment_by, coarse):
     plan = plan_segments(SAMPLE_ID, VARIATE_ID, segment_by, coarse)
-    slots = torch.cat([bucket.gather.where(bucket.filled, -1).flatten() for bucket in plan.buckets])
-    slots = torch.cat([slots, torch.tensor([-7])])
+    slots = torch.cat([*(filled(bucket).flatten() for bucket in plan.buckets), torch.tensor([-7])])
     tokens = torch.arange(SAMPLE_ID.numel()).view(SAMPLE_ID.shape)
     assert torch.equal(slots[plan.inverse], tokens.where(SAMPLE_ID != 0, -7))
 
@@ -92,7 +96,7 @@ def test_bad_ids_raise(arguments, message):
 
 def test_a_plan_moves_to_a_device_as_a_whole():
     plan = plan_segments(SAMPLE_ID, VARIATE_ID).to("meta", non_blocking=True)
-    tensors = [plan.inverse, *(t for bucket in plan.buckets for t in (bucket.gather, bucket.filled))]
+    tensors = [plan.inverse, *(t for bucket in plan.buckets for t in (bucket.gather, bucket.empty))]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 
