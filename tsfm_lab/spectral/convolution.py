@@ -176,8 +176,9 @@ class FilterBank:
         """A float64 CPU constant, converted to a device and dtype once."""
         key = (*name, device, dtype)
         if key not in self._constants:
-            value = compute()
-            self._constants[key] = value.to(device, dtype.to_complex() if value.is_complex() else dtype)
+            with torch.inference_mode(False):  # one made while forecasting must serve training too
+                value = compute()
+                self._constants[key] = value.to(device, dtype.to_complex() if value.is_complex() else dtype)
         return self._constants[key]
 
     def _warn_of_rounding(self, lds: DiagonalLDS) -> None:

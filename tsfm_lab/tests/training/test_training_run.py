@@ -12,6 +12,7 @@ from tsfm_lab.nn.packing import plan_segments
 from tsfm_lab.runs import RunDirectory
 from tsfm_lab.tests.training import tiny_run
 from tsfm_lab.training.losses import PackedNLLLoss
+from tsfm_lab.training.pretrain import MoiraiHybridPretrain
 from tsfm_lab.training.recorder import Validation
 from tsfm_lab.training.trainer import TrainerOptions, fit
 
@@ -78,6 +79,26 @@ def test_scores_stand_in_the_rows_of_their_steps_and_leave_the_module_in_trainin
     }
     assert modes == [False] * 4
     assert rows[0]["loss"] == ""
+
+
+def test_a_model_that_forecasts_between_its_steps_trains_on(tmp_path):
+    def score(module):
+        batch = tiny_run.stream().batch(0)
+        with torch.inference_mode():
+            module.forward_predicted(**batch)
+        return {"x": 0.0}
+
+    for options in ({"use_approx": False}, {"use_approx": True, "causal": False}):
+        sizes = {"d_model": 64, "num_layers": 2, "patch_sizes": tiny_run.PATCH_SIZES, "max_seq_len": tiny_run.TOKENS}
+        model = MoiraiHybridPretrain(
+            MoiraiHybridModule.from_preset("small", **sizes, **options), max_steps=2, warmup_steps=1
+        )
+        run = RunDirectory(tmp_path / str(options["use_approx"]), {})
+        every_step = Validation(score, ("x",), every=1)
+        fit(
+            model, tiny_run.stream(), run, TrainerOptions(max_steps=2, device="cpu", log_lines=0), validation=every_step
+        )
+        assert run.finished
 
 
 def test_validation_takes_no_training_time(tmp_path):
