@@ -40,7 +40,7 @@ def contract_segments(
     weights = (M if M_future is None else torch.cat([M, M_future])).to(dtype)
     with torch.autocast(x.device.type, enabled=False):
         slots = SegmentGather.apply(x.to(dtype), segments, True)
-        outputs = [slots.new_zeros(M.shape[2], 0)]
+        outputs = [weights[0].mT @ slots[:, :0]]  # (o 0): a batch of padding alone has gradients too, zeros
         sizes = [bucket.gather.numel() for bucket in segments.buckets]
         for block, bucket in zip(slots.split(sizes, dim=1), segments.buckets, strict=True):
             length = bucket.length

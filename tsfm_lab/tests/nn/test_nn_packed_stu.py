@@ -170,6 +170,14 @@ def test_the_jacobian_across_segments_is_exactly_zero_and_padding_has_none(form)
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_batch_of_padding_alone_gives_zeros_and_zero_gradients(form):
+    plan = plan_segments(torch.zeros(2, 5, dtype=torch.long), segment_by="sample")
+    stu = make_stu(**form)
+    y, *gradients = value_and_gradients(stu, lambda x: stu(x, plan), torch.randn(2, 5, D, dtype=torch.float64))
+    assert all((value == 0).all() for value in (y, *gradients))
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_segment_that_is_not_finite_spoils_no_other(form):
     sample_id, variate_id = packed_ids([[40, 3, 2]])
     plan = plan_segments(sample_id, variate_id)
