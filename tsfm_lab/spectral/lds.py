@@ -33,7 +33,8 @@ def scan_linear(A: Tensor, v: Tensor) -> Tensor:
 class LDS(nn.Module):
     """h_{t+1} = A h_t + B u_t, y_t = C h_t, h_0 = 0: y_t answers inputs before t only, and y_0 = 0.
 
-    The parameters start at zero; `random_LDS` draws a system, and assigning to `.data` sets one.
+    Parameters start at random: eigenvalues of A within the unit disc, B and C of variance 1 / d_in and 1 / n.
+    `random_LDS` draws a system of given spectral radius.
 
     Parameters
     ----------
@@ -60,11 +61,13 @@ class LDS(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.state_dim, self.input_dim, self.output_dim = state_dim, input_dim, output_dim
         options = {"dtype": dtype, "device": device}
-        self.A = nn.Parameter(
-            torch.zeros(state_dim, **options) if diagonal else torch.zeros(state_dim, state_dim, **options)
-        )
-        self.B = nn.Parameter(torch.zeros(state_dim, input_dim, **options))
-        self.C = nn.Parameter(torch.zeros(output_dim, state_dim, **options))
+        if diagonal:
+            A = 2 * torch.rand(state_dim, **options) - 1
+        else:
+            A = torch.randn(state_dim, state_dim, **options) * (0.9 / state_dim**0.5)
+        self.A = nn.Parameter(A)
+        self.B = nn.Parameter(torch.randn(state_dim, input_dim, **options) / input_dim**0.5)
+        self.C = nn.Parameter(torch.randn(output_dim, state_dim, **options) / state_dim**0.5)
 
     def forward(self, u: Tensor) -> Tensor:
         """u: (b t d_in) -> y: (b t d_out); unbatched (t d_in) -> (t d_out)."""

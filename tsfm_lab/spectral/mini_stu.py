@@ -90,11 +90,10 @@ class MiniSTU(nn.Module):
         ------
         ValueError: wrong rank or channels, more than seq_len steps, or an input that is NaN or infinite.
         """
-        if x.ndim not in (2, 3):
-            raise ValueError(f"x must be (b t {self.input_dim}) or (t {self.input_dim}), got shape {tuple(x.shape)}")
+        i = self.input_dim
+        self._check_input(x, (2, 3), f"(b t {i}) or (t {i})")
         if x.ndim == 2:
             return self(x[None])[0]
-        self._check_input(x)
         self.bank.check_length(x.shape[1])
         y = self._mix(x.to(self.M_phi_plus.dtype))
         return y if self.mlp is None else self.mlp(y)
@@ -104,14 +103,14 @@ class MiniSTU(nn.Module):
 
         state: from `prefill` or the step before, None at the first; `FilterBank.step` says what ends at L.
         """
-        self._check_input(x_t)
+        self._check_input(x_t, (2,), f"(b {self.input_dim})")
         features, state = self.bank.step(x_t.to(self.M_phi_plus.dtype), state)
         y_t = einsum(features, self._M(), "b k i, k i o -> b o")
         return (y_t if self.mlp is None else self.mlp(y_t)), state
 
     def prefill(self, x: Tensor, state: BankState | None = None) -> tuple[Tensor, BankState]:
         """`forward` of the first steps, or of those after `state`: x (b t i) -> y (b t o), and the new state."""
-        self._check_input(x)
+        self._check_input(x, (3,), f"(b t {self.input_dim})")
         x = x.to(self.M_phi_plus.dtype)
         y = self._mix(x)
         if state is not None:
@@ -142,7 +141,9 @@ class MiniSTU(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return MIX[name](x.to(compute_dtype), self.bank, self._M().to(compute_dtype)).to(x.dtype)
 
-    def _check_input(self, x: Tensor) -> None:
+    def _check_input(self, x: Tensor, ranks: tuple[int, ...], expected: str) -> None:
+        if x.ndim not in ranks:
+            raise ValueError(f"x must be {expected}, got shape {tuple(x.shape)}")
         if x.shape[-1] != self.input_dim:
             raise ValueError(f"x must have input_dim={self.input_dim} channels, got shape {tuple(x.shape)}")
         if not x.isfinite().all():
