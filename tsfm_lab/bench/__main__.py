@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-BENCHES = ("ministu", "moirai")
+BENCHES = ("data", "ministu", "moirai")
 
 
 def main(arguments: list[str]) -> int:

@@ -1,6 +1,6 @@
 """Rows of tokens: first-fit-decreasing packing of samples, and the packed batch that the models read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -45,31 +45,36 @@ def first_fit_decreasing(lengths: Sequence[int] | np.ndarray, capacity: int) -> 
     return bins
 
 
-def pack_rows(rows: Sequence[Sequence[Sample]], max_seq_len: int) -> PackedBatch:
+def pack_rows(
+    rows: Sequence[Sequence[Sample]], max_seq_len: int, allocate: Callable[..., Tensor] = torch.zeros
+) -> PackedBatch:
     """Lay samples one after another in rows of `max_seq_len` tokens, zeros behind them.
 
     rows: for each row its samples, each with TOKEN_FIELDS of one length; together at most `max_seq_len` tokens.
-    Raises: ValueError for a row that is too long, or no rows.
+    allocate: (shape, dtype=) -> zeros, e.g. in shared memory.
+    Raises: ValueError for a row that is too long, or no samples.
     """
     example = next((sample for samples in rows for sample in samples), None)
     if example is None:
         raise ValueError("rows must hold at least one sample, got none")
-    ids = {"sample_id": np.zeros((len(rows), max_seq_len), dtype=np.int64)}
-    fields = {
-        name: np.zeros((len(rows), max_seq_len, *example[name].shape[1:]), dtype=example[name].dtype)
-        for name in TOKEN_FIELDS
-    }
+    shape = (len(rows), max_seq_len)
+    batch = {"sample_id": allocate(shape, dtype=torch.int64)}
+    for name in TOKEN_FIELDS:
+        dtype = torch.from_numpy(np.empty(0, example[name].dtype)).dtype
+        batch[name] = allocate(shape + example[name].shape[1:], dtype=dtype)
+    fields = {name: batch[name].numpy() for name in TOKEN_FIELDS}
+    sample_ids = batch["sample_id"].numpy()
     for r, samples in enumerate(rows):
         begin = 0
         for sample_id, sample in enumerate(samples, start=1):
             end = begin + len(sample["target"])
             if end > max_seq_len:
                 raise ValueError(f"a row must have at most max_seq_len={max_seq_len} tokens, row {r} has {end} or more")
-            for name, array in fields.items():
-                array[r, begin:end] = sample[name]
-            ids["sample_id"][r, begin:end] = sample_id
+            for name, field in fields.items():
+                field[r, begin:end] = sample[name]
+            sample_ids[r, begin:end] = sample_id
             begin = end
-    return {name: torch.from_numpy(array) for name, array in (fields | ids).items()}
+    return batch
 
 
 def packing_waste(batch: PackedBatch) -> float:

@@ -7,9 +7,11 @@ the windows that it touches (one, for a batch of up to 128 rows).
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from tsfm_lab.data.mixture import Mixture
 from tsfm_lab.data.packing import PackedBatch, first_fit_decreasing, pack_rows
@@ -58,8 +60,15 @@ class TrainingStream:
         batch = self.rows(step, 1, rank, world_size)
         return batch if self.segment_by is None else {**batch, "segments": self.plan(batch)}
 
-    def rows(self, first_step: int, num_steps: int, rank: int = 0, world_size: int = 1) -> PackedBatch:
-        """The rows of one rank in several consecutive global batches, one after another."""
+    def rows(
+        self,
+        first_step: int,
+        num_steps: int,
+        rank: int = 0,
+        world_size: int = 1,
+        allocate: Callable[..., Tensor] = torch.zeros,
+    ) -> PackedBatch:
+        """The rows of one rank in consecutive global batches, one after another; `allocate` as in `pack_rows`."""
         if self.batch_rows % world_size or not 0 <= rank < world_size:
             raise ValueError(
                 f"batch_rows={self.batch_rows} must be a multiple of world_size={world_size}, and rank below it, "
@@ -68,7 +77,7 @@ class TrainingStream:
         wanted = np.arange(first_step * self.batch_rows, (first_step + num_steps) * self.batch_rows)
         wanted = wanted.reshape(num_steps, self.batch_rows)[:, rank::world_size].reshape(-1)
         rows = [self.window(int(i) // WINDOW_ROWS)[i % WINDOW_ROWS] for i in wanted]
-        return pack_rows(rows, self.max_seq_len)
+        return pack_rows(rows, self.max_seq_len, allocate)
 
     def plan(self, batch: PackedBatch) -> SegmentPlan:
         """The segment plan of a batch for the stream's segmentation."""

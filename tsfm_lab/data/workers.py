@@ -1,23 +1,25 @@
 """Batches made ahead by worker processes, equal to the stream's own whatever their number."""
 
+import math
 import pickle
 from collections.abc import Iterator
+from itertools import count, islice
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tsfm_lab.data.packing import PackedBatch
-from tsfm_lab.data.skips import SkipReport
 from tsfm_lab.data.stream import WINDOW_ROWS, TrainingStream
+from tsfm_lab.nn.packing import SegmentPlan
 
 
 class PackedLoader:
     """The batches of one rank from `first_step` on, in order; without `num_steps`, without end.
 
     A worker makes the steps of a whole window at once, so that no window is made twice in a pass.
-    num_workers: processes; 0 makes each batch in the caller's. prefetch_factor: windows that each worker is ahead.
-    pin_memory: put batches in page-locked memory, for a GPU. What was left out is in `stream.skip_report()`.
+    num_workers: processes; 0 makes each batch when it is asked for. prefetch_factor: windows that each worker is ahead.
+    pin_memory: workers' batches come in page-locked memory, for a GPU. What was left out is in `stream.skip_report()`.
     """
 
     def __init__(
@@ -44,18 +46,24 @@ class PackedLoader:
         return self.num_steps
 
     def __iter__(self) -> Iterator[PackedBatch]:
+        if not self.num_workers:
+            steps = count(self.first_step)
+            for step in steps if self.num_steps is None else islice(steps, self.num_steps):
+                yield self.stream.batch(step, self.rank, self.world_size)
+            return
         loader = DataLoader(
             _Chunks(self.stream, self.rank, self.world_size),
             batch_size=None,  # an item is whole batches already
             sampler=self._chunks(),
             num_workers=self.num_workers,
-            prefetch_factor=self.prefetch_factor if self.num_workers else None,
+            prefetch_factor=self.prefetch_factor,
             pin_memory=self.pin_memory,
         )
-        for rows, plans, skips in loader:
+        for rows, description in loader:
+            plans, skips = pickle.loads(description)
             self.stream.skips.update(skips)
-            for batch, plan in zip(_split(rows, len(plans)), plans, strict=True):
-                yield batch if plan is None else {**batch, "segments": pickle.loads(plan).map(torch.from_numpy)}
+            for batch, plan in zip(_split_steps(rows, len(plans)), plans, strict=True):
+                yield batch if plan is None else {**batch, "segments": plan.map(torch.from_numpy)}
 
     def _chunks(self) -> Iterator[tuple[int, int]]:
         """(first step, number of steps) of each chunk; chunks end where windows end."""
@@ -69,25 +77,33 @@ class PackedLoader:
             step += number
 
 
-def _split(rows: PackedBatch, num_steps: int) -> list[PackedBatch]:
+class _Chunks(Dataset):
+    """What a worker sends: the rows of a few consecutive steps in shared memory, their plans and skips pickled.
+
+    A plan is dozens of small tensors, each of which would cost the receiver a file descriptor and a handshake.
+    """
+
+    def __init__(self, stream: TrainingStream, rank: int, world_size: int):
+        self.stream, self.rank, self.world_size = stream, rank, world_size
+
+    def __getitem__(self, chunk: tuple[int, int]) -> tuple[PackedBatch, bytes]:
+        first_step, num_steps = chunk
+        rows = self.stream.rows(first_step, num_steps, self.rank, self.world_size, _shared_zeros)
+        plans = [self._plan(batch) for batch in _split_steps(rows, num_steps)]
+        skips = {w: self.stream.skips[w] for w in self.stream.windows_of(first_step, num_steps)}
+        return rows, pickle.dumps((plans, skips))
+
+    def _plan(self, batch: PackedBatch) -> SegmentPlan | None:
+        return None if self.stream.segment_by is None else self.stream.plan(batch).map(Tensor.numpy)
+
+
+def _split_steps(rows: PackedBatch, num_steps: int) -> list[PackedBatch]:
     """The rows of consecutive steps as one batch (of views) per step."""
     fields = {name: field.chunk(num_steps) for name, field in rows.items()}
     return [{name: parts[i] for name, parts in fields.items()} for i in range(num_steps)]
 
 
-class _Chunks(Dataset):
-    """What a worker makes: the rows of a few consecutive steps, the segment plan of each, and the skips on the way."""
-
-    def __init__(self, stream: TrainingStream, rank: int, world_size: int):
-        self.stream, self.rank, self.world_size = stream, rank, world_size
-
-    def __getitem__(self, chunk: tuple[int, int]) -> tuple[PackedBatch, list[bytes | None], dict[int, SkipReport]]:
-        first_step, num_steps = chunk
-        rows = self.stream.rows(first_step, num_steps, self.rank, self.world_size)
-        plans = [self._plan(batch) for batch in _split(rows, num_steps)]
-        skips = {w: self.stream.skips[w] for w in self.stream.windows_of(first_step, num_steps)}
-        return rows, plans, skips
-
-    def _plan(self, batch: PackedBatch) -> bytes | None:
-        """A plan is dozens of small tensors; as bytes it needs no file descriptor for each on its way to the parent."""
-        return None if self.stream.segment_by is None else pickle.dumps(self.stream.plan(batch).map(Tensor.numpy))
+def _shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros in shared memory from the start, as torch's own collation allocates: moving them there would copy them."""
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)  # fresh pages are zero
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
