@@ -29,31 +29,33 @@ class Mixture(Distribution):
     def __init__(self, logits: Tensor, components: Sequence[Distribution]):
         if logits.shape[-1] != len(components):
             raise ValueError(f"logits must have a value for each of {len(components)} components, got {logits.shape}")
-        self.logits, self.components = logits.log_softmax(-1), list(components)
+        # (k ...): a softmax along a first axis is vectorised over the others, along a last one of four values it is not
+        self.log_weights = logits.movedim(-1, 0).contiguous().log_softmax(0)
+        self.components = list(components)
         super().__init__(logits.shape[:-1], validate_args=False)
 
     @property
     def weights(self) -> Tensor:
-        """(... k), summing to 1."""
-        return self.logits.exp()
+        """(k ...), summing to 1."""
+        return self.log_weights.exp()
 
     @property
     def mean(self) -> Tensor:
-        return (self.weights * torch.stack([law.mean for law in self.components], dim=-1)).sum(-1)
+        return (self.weights * torch.stack([law.mean for law in self.components])).sum(0)
 
     def log_prob(self, value: Tensor) -> Tensor:
         log_densities = [
-            law.log_prob(value) + log_weight
-            for law, log_weight in zip(self.components, self.logits.unbind(-1), strict=True)
+            law.log_prob(value) + log_weight for law, log_weight in zip(self.components, self.log_weights, strict=True)
         ]
         return torch.stack(log_densities).logsumexp(0)
 
     def cdf(self, value: Tensor) -> Tensor:
-        return sum(law.cdf(value) * w for law, w in zip(self.components, self.weights.unbind(-1), strict=True))
+        return sum(law.cdf(value) * w for law, w in zip(self.components, self.weights, strict=True))
 
     def icdf(self, value: Tensor) -> Tensor:
         """Quantiles by bisection in float64; the smallest x with cdf(x) ≥ value, as the law may have atoms."""
-        exact = Mixture(self.logits.double(), [map_parameters(law, Tensor.double) for law in self.components])
+        components = [map_parameters(law, Tensor.double) for law in self.components]
+        exact = Mixture(self.log_weights.double().movedim(0, -1), components)
         p = torch.broadcast_to(value.double(), torch.broadcast_shapes(value.shape, self.batch_shape))
         return invert_cdf(exact.cdf, p).to(value.dtype)
 
@@ -62,8 +64,10 @@ class Mixture(Distribution):
         """`-> (*sample_shape ...)`: each value's component first, then a draw from that one component only."""
         count, batch = torch.Size(sample_shape).numel(), self.batch_shape.numel()
         # (count·batch): which component each value comes from
-        chosen = torch.multinomial(self.weights.reshape(batch, -1), count, replacement=True).T.flatten()
-        samples = self.logits.new_empty(count * batch)
+        chosen = torch.multinomial(
+            self.weights.reshape(len(self.components), -1).T, count, replacement=True
+        ).T.flatten()
+        samples = self.log_weights.new_empty(count * batch)
         for k, law in enumerate(self.components):
             place = (chosen == k).nonzero().squeeze(1)
             drawn = map_parameters(law, lambda parameter, place=place: parameter.flatten()[place % batch])
