@@ -50,6 +50,7 @@ class FilterBank:
     num_branches: 2 or 1.
     """
 
+    @torch.inference_mode(False)  # constants made while forecasting must serve training too
     def __init__(self, phi: Tensor, use_hankel_L: bool = False, state_dtype: torch.dtype = torch.float64):
         if phi.ndim != 2:
             raise ValueError(f"phi must be (seq_len, num_filters), got shape {tuple(phi.shape)}")
@@ -172,13 +173,13 @@ class FilterBank:
         alpha = self._constant(("alpha",), device, dtype, lambda: signs * self.lds.alpha)
         return alpha, self._constant(("C",), device, dtype, lambda: self.lds.C)
 
+    @torch.inference_mode(False)
     def _constant(self, name: tuple, device: torch.device, dtype: torch.dtype, compute) -> Tensor:
         """A float64 CPU constant, converted to a device and dtype once."""
         key = (*name, device, dtype)
         if key not in self._constants:
-            with torch.inference_mode(False):  # one made while forecasting must serve training too
-                value = compute()
-                self._constants[key] = value.to(device, dtype.to_complex() if value.is_complex() else dtype)
+            value = compute()
+            self._constants[key] = value.to(device, dtype.to_complex() if value.is_complex() else dtype)
         return self._constants[key]
 
     def _warn_of_rounding(self, lds: DiagonalLDS) -> None:

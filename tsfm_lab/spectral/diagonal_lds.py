@@ -37,6 +37,7 @@ class DiagonalLDS:
         return self.alpha ** lag[:, None]
 
 
+@torch.inference_mode(False)  # a system fitted while forecasting must serve training too
 def fit_diagonal_lds(psi: Tensor, negative_poles: bool = False) -> DiagonalLDS:
     """Fit Σ_n C_nk α_nᵗ to ψ_k(t): pivoted QR picks the poles from a dictionary, least squares gives C.
 

@@ -32,7 +32,7 @@ def test_lds_backend_in_float32_is_as_exact_as_the_transform():
 
 
 def test_blocks_of_frequencies_and_poles_change_nothing(monkeypatch):
-    bank = get_filter_bank(64, 24)
+    bank = get_filter_bank(512, 24)
     x, M = make_input(2, 64, 3), make_input(48, 3, 4)
     grads = []
     for numbers in (1 << 23, 100):
@@ -42,7 +42,7 @@ def test_blocks_of_frequencies_and_poles_change_nothing(monkeypatch):
         y = mix_chunked(x, bank, M, 16)
         grads.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
     for one, many in zip(*grads, strict=True):
-        torch.testing.assert_close(one, many, atol=1e-9, rtol=0)  # sums in another order, read-out 3e4
+        torch.testing.assert_close(one, many, atol=1e-9, rtol=0)  # sums in another order, times a read-out of 4e2
 
 
 def test_gradcheck_of_the_spectral_contraction():

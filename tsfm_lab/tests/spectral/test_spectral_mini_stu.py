@@ -191,6 +191,18 @@ def test_auto_runs_the_backend_it_names(monkeypatch):
     assert make_stu(backend="spectral").resolve_backend(2, 64) == "spectral"
 
 
+@pytest.mark.parametrize("backend", ["spectral", "lds"])
+def test_a_module_first_used_in_inference_mode_can_train(backend):
+    with torch.inference_mode():
+        phi = get_spectral_filters(64, 12, dtype=torch.float64)
+    stu = make_stu(num_filters=12, precomputed_filters=phi, backend=backend)
+    with torch.inference_mode():
+        _, state = stu.prefill(make_input(1, 40, 3))
+        stu.step(make_input(1, 3), state)
+    stu(make_input(1, 64, 3)).sum().backward()
+    assert stu.M_phi_plus.grad is not None
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("backend", ["spectral", "lds"])
 def test_gpu_equals_cpu(backend):
