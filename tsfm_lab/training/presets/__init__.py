@@ -2,11 +2,13 @@
 
 from tsfm_lab.training.presets.architectures import ARCHITECTURES
 from tsfm_lab.training.presets.distill_draft import DISTILL_DRAFT
+from tsfm_lab.training.presets.ministu_on_lds import MINISTU_ON_LDS
 from tsfm_lab.training.presets.pretrain_stu import PRETRAIN_STU
 from tsfm_lab.training.presets.spectral_filters import SPECTRAL_FILTERS
 
 PRESETS = {
     "01_spectral_filters": SPECTRAL_FILTERS,
+    "02_ministu_on_lds": MINISTU_ON_LDS,
     "03_architectures": ARCHITECTURES,
     "04_pretrain_stu": PRETRAIN_STU,
     "05_distill_draft": DISTILL_DRAFT,
