@@ -16,8 +16,8 @@ class TimerConfig:
     scale: str
     seed: int = 0  # of weights, batches and noise
 
-    # a checkpoint of one's own, tested instead of trained
-    is_training: bool = True  # False: test the target in test_dir
+    # checkpoints of one's own, tested instead of trained
+    is_training: bool = True  # False: test the target in test_dir and the draft in pretrain_model_path as they are
     test_dir: str = ""  # a folder of save_pretrained, or one with an OpenLTM .pth of the sizes below
     test_file_name: str = "checkpoint.pth"  # of the .pth
 

@@ -60,7 +60,7 @@ def pretrain_draft(config: TimerConfig, run: RunDirectory) -> PatchForecaster:
     draft = make_draft(config)
     if config.pretrain_model_path:
         return load_checkpoint(config.pretrain_model_path, draft, config.test_file_name)
-    if not config.pretrain_epochs:
+    if not config.pretrain_epochs or not config.is_training:
         return draft
     data, validation = _data(config, config.pretrain_data, multivariate=False)
     how = _optimisation(config, config.pretrain_epochs, config.draft_learning_rate)
@@ -75,7 +75,12 @@ def distill_draft(
     target: PatchForecaster,
     name: str = "draft-distilled",
 ) -> PatchForecaster:
-    """A copy of `draft` distilled from `target` on config.data in run/<name>; without config.distill, trained on it."""
+    """A copy of `draft` distilled from `target` on config.data in run/<name>; without config.distill, trained on it.
+
+    Without config.is_training the copy is left as it is, to be tested.
+    """
+    if not config.is_training:
+        return deepcopy(draft).eval()
     data, validation = _data(config, config.data)
     how = _optimisation(config, config.distill_epochs, config.draft_learning_rate)
     noise, var_reg = config.draft_teacher_noise, config.draft_nll_var_reg

@@ -230,9 +230,8 @@ def train_timer(
         task = TimerTraining(*arguments)
     else:
         task = TimerDistillation(*arguments, teacher=teacher, teacher_noise=teacher_noise, var_reg=var_reg)
-    options = TrainerOptions(
-        max_steps=optimisation.epochs * steps_per_epoch, device=device, checkpoint_steps=steps_per_epoch
-    )
+    max_steps = optimisation.epochs * steps_per_epoch
+    options = TrainerOptions(max_steps=max_steps, device=device, checkpoint_steps=steps_per_epoch, log_lines=3)
     fit(task, data, run, options, validation=Validation(task.validate, ("loss",), steps_per_epoch), title=title)
     best = type(module).from_pretrained(run.path / "model")
     module.load_state_dict(best.state_dict())

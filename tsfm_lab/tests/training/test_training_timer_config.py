@@ -132,7 +132,10 @@ def test_a_checkpoint_of_ones_own_is_tested_and_not_trained(tmp_path):
     run = RunDirectory(tmp_path / "run", {})
     found = train_target(config, run)
     assert torch.equal(found.head.weight, target.head.weight)
-    assert not (run.path / "target").exists()
+    draft = make_draft(config)
+    tested = distill_draft(config, run, pretrain_draft(config, run), found)
+    assert torch.equal(tested.embedding.weight, draft.embedding.weight)
+    assert not [path for path in run.path.iterdir() if path.is_dir()]
 
 
 def test_a_saved_folder_is_loaded_as_it_was_saved(tmp_path):

@@ -24,8 +24,9 @@ DISTILL_DRAFT = {
         pretrain_epochs=2,
         distill_epochs=4,
         epoch_steps=25,
+        dropout=0.0,
         learning_rate=1e-3,
-        draft_learning_rate=3e-3,
+        draft_learning_rate=1e-2,
         device="cpu",
     ),
     "lab": TimerConfig(
