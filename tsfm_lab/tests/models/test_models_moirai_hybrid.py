@@ -228,6 +228,13 @@ def test_post_norm_dropout_and_grouped_queries_are_encoder_options():
     assert torch.equal(encoder(x, BATCH["time_id"], *plans), encoder(x, BATCH["time_id"], *plans))
 
 
+def test_an_stu_layer_without_segments_raises_with_the_remedy():
+    encoder = HybridTransformerSTUEncoder(64, 1, max_seq_len=48, num_eigh=8)
+    ids = BATCH["sample_id"], BATCH["variate_id"]
+    with pytest.raises(ValueError, match="needs the batch's segments: pass plan_segments"):
+        encoder(torch.randn(*ids[0].shape, 64), BATCH["time_id"], plan_blocks(*ids))
+
+
 def test_training_reduces_the_loss_and_reaches_every_parameter():
     model = make_model(branches="separate", causal=False).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
