@@ -27,7 +27,7 @@ def find_followers(
     step as its own, the other has it or a finer one.
     """
     for step, season in STEPS.items():
-        rows_p, rows_h = _at_step(pretraining, step), _at_step(heldout, step)
+        rows_p, rows_h = _at_step(pretraining, step, season), _at_step(heldout, step, season)
         if not rows_p or not rows_h:
             continue
         origin = min(row.begin for row in (*rows_p, *rows_h))
@@ -49,8 +49,8 @@ class Row:
     native: bool
 
 
-def _at_step(collection: Sequence[Series], step: str) -> list[Row]:
-    """The series that have the step or a finer one, as means of the steps that are complete."""
+def _at_step(collection: Sequence[Series], step: str, season: int) -> list[Row]:
+    """The series that have the step or a finer one and enough changes over a season, as means of complete steps."""
     rows = []
     for i, series in enumerate(collection):
         n, unit, _ = split_frequency(series.freq)
@@ -58,10 +58,12 @@ def _at_step(collection: Sequence[Series], step: str) -> list[Row]:
             continue
         months = stamps(series.start, series.freq, series.length).astype("datetime64[M]").astype(np.int64)
         at = months // (12 // STEPS[step])
-        if len(at) and at[-1] - at[0] >= COMMON:
-            rows += [
-                Row((i, v), int(at[0]), _mean_by(at - at[0], row), unit == step) for v, row in enumerate(series.target)
-            ]
+        if not len(at) or at[-1] - at[0] < COMMON:
+            continue
+        for v, row in enumerate(series.target):
+            means = _mean_by(at - at[0], row)
+            if np.isfinite(means[season:] - means[:-season]).sum() >= COMMON:
+                rows.append(Row((i, v), int(at[0]), means, unit == step))
     return rows
 
 

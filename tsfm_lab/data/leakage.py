@@ -87,16 +87,21 @@ def _relation(k: int, steps: int, length_p: int, length_h: int, p_is_coarse: boo
 def _common_runs(table: Table, fine: Corpus, k: int) -> list[tuple[int, int, int]]:
     """(series of the table, series of fine, steps) whose blocks of k fine steps run along the table's steps."""
     coarse, A, B = table.corpus, table.D, fine.differences(k)
-    seeds = [np.empty((0, 2), np.int64)]
+    found = [np.empty((0, 2), np.int64)]
     for windows in scan(fine, B, k):
         i, at = table.pairs(windows.fingerprints)
-        seeds.append(_same_windows(A, windows.fingerprints[i], windows.at[i], at))
-    c, f = _one_per_alignment(coarse, fine, np.concatenate(seeds), k).T
-    steps = _run_lengths(A, B, c, f, k)
-    c, f = coarse.of[c], fine.of[f]
-    most = np.minimum(coarse.lengths[c], fine.lengths[f] // k)
-    long = steps >= np.minimum(RUN, np.maximum(0.75 * most, WINDOW))
-    return list(zip(c[long].tolist(), f[long].tolist(), steps[long].tolist(), strict=True))
+        found.append(_same_windows(A, windows.fingerprints[i], windows.at[i], at))
+    seeds, runs = np.concatenate(found), []
+    while len(seeds):
+        diagonal = np.stack([coarse.of[seeds[:, 0]], fine.of[seeds[:, 1]], seeds[:, 1] - k * seeds[:, 0]], axis=1)
+        _, first, group = np.unique(diagonal, axis=0, return_index=True, return_inverse=True)
+        c, f = seeds[first].T
+        steps, ends = _grow(A, B, c, f, k)
+        most = np.minimum(coarse.lengths[coarse.of[c]], fine.lengths[fine.of[f]] // k)
+        long = steps >= np.minimum(RUN, np.maximum(0.75 * most, WINDOW))
+        runs += zip(coarse.of[c[long]].tolist(), fine.of[f[long]].tolist(), steps[long].tolist(), strict=True)
+        seeds = seeds[seeds[:, 0] >= ends[group.reshape(-1)]]  # the same diagonal may hold another run, after a gap
+    return runs
 
 
 def _same_windows(A: np.ndarray, fingerprints: np.ndarray, at_fine: np.ndarray, at_coarse: np.ndarray) -> np.ndarray:
@@ -109,21 +114,17 @@ def _same_windows(A: np.ndarray, fingerprints: np.ndarray, at_fine: np.ndarray, 
     return np.stack([at_coarse[same], at_fine[same]], axis=1)
 
 
-def _one_per_alignment(coarse: Corpus, fine: Corpus, seeds: np.ndarray, k: int) -> np.ndarray:
-    """Of the seeds on one diagonal of one pair of series, the first: (m 2)."""
-    c, f = seeds.T
-    key = np.stack([coarse.of[c], fine.of[f], f - k * c], axis=1)
-    _, first = np.unique(key, axis=0, return_index=True)
-    return seeds[np.sort(first)]
+def _grow(A: np.ndarray, B: np.ndarray, c: np.ndarray, f: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The run through each seed along which differences agree up to one factor.
 
-
-def _run_lengths(A: np.ndarray, B: np.ndarray, c: np.ndarray, f: np.ndarray, k: int) -> np.ndarray:
-    """Steps that tell something in the run through each seed along which differences agree up to one factor: (m)."""
+    Returns how many of its steps tell something, and the coarse position at which it ends: two (m).
+    """
     columns = np.arange(DIMENSIONS)
     a, b = A[c[:, None] + columns], B[f[:, None] + k * columns]
     factor = np.einsum("mj,mj->m", a, b) / np.einsum("mj,mj->m", b, b)
     scale = np.linalg.norm(a, axis=1)
     steps = (np.abs(a) > MOVES * scale[:, None]).sum(axis=1) + 2
+    ends = c + DIMENSIONS
     for first, direction in ((DIMENSIONS, 1), (-1, -1)):
         alive, j = np.arange(len(c)), first
         while len(alive):
@@ -132,6 +133,9 @@ def _run_lengths(A: np.ndarray, B: np.ndarray, c: np.ndarray, f: np.ndarray, k: 
             alive, at_a, at_b = alive[inside], at_a[inside], at_b[inside]
             x, y = A[at_a], factor[alive] * B[at_b]  # NaN ends a run: a gap, or the end of the series
             agree = np.abs(x - y) <= 2 * TOLERANCE * np.maximum(scale[alive], np.abs(x))
-            steps[alive[agree]] += np.abs(x[agree]) > MOVES * scale[alive[agree]]
-            alive, j = alive[agree], j + direction
-    return steps
+            alive = alive[agree]
+            steps[alive] += np.abs(x[agree]) > MOVES * scale[alive]
+            if direction == 1:
+                ends[alive] += 1
+            j += direction
+    return steps, ends

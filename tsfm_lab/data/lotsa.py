@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 COVARIATES = ("past_feat_dynamic_real", "feat_dynamic_real")
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 FIELDS = ("item_id", "start", "freq", "target", *COVARIATES)
 
 
@@ -99,14 +100,17 @@ def _map_batches(file: Path) -> list["pyarrow.RecordBatch"]:
     source = pa.memory_map(str(file))
     try:
         try:
-            reader = pa.ipc.open_stream(source)
-            return list(reader)
+            batches = list(pa.ipc.open_stream(source))
         except pa.ArrowInvalid:
             source.seek(0)  # not the stream format of `datasets`, perhaps the file format of `feather`
             reader = pa.ipc.open_file(source)
             return [reader.get_batch(i) for i in range(reader.num_record_batches)]
     except (pa.ArrowInvalid, OSError) as error:
         raise CorruptFileError(f"{file} is truncated or corrupt ({error}); delete it and get it again") from error
+    source.seek(source.size() - len(END_OF_STREAM))
+    if source.read() != END_OF_STREAM:  # a cut between two batches reads as a shorter stream
+        raise CorruptFileError(f"{file} is truncated (no end of stream); delete it and get it again")
+    return batches
 
 
 def row_to_series(batch: "pyarrow.RecordBatch", row: int, fallback_id: str) -> Series:
