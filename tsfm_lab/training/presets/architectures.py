@@ -11,8 +11,8 @@ class Architectures:
 
     scale: str
     seed: int = 0
-    d_model: int = 384  # of the models that are timed; counts are those of the published sizes
-    num_layers: int = 6
+    d_model: int = 128  # of the models that are timed; counts are those of the published sizes
+    num_layers: int = 4
     lengths: tuple[int, ...] = (64, 128, 256, 512)  # tokens of a row, one series each
     rounds: int = 3  # timings of each, in turn
     device: str = unhashed("cpu")
@@ -24,10 +24,10 @@ class Architectures:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")
 
 
+LONG = (128, 256, 512, 1024, 2048, 4096)
+
 ARCHITECTURES = {
     "smoke": Architectures("smoke"),
-    "lab": Architectures("lab", lengths=(128, 256, 512, 1024, 2048, 4096), rounds=20, device="cuda"),
-    "full": Architectures(
-        "full", d_model=1024, num_layers=24, lengths=(128, 256, 512, 1024, 2048, 4096), rounds=20, device="cuda"
-    ),
+    "lab": Architectures("lab", d_model=384, num_layers=6, lengths=LONG, rounds=20, device="cuda"),
+    "full": Architectures("full", d_model=1024, num_layers=24, lengths=LONG, rounds=20, device="cuda"),
 }
