@@ -68,7 +68,7 @@ from tsfm_lab.data.registry import find
 from tsfm_lab.forecast.rolling import forecast_errors
 from tsfm_lab.models import TimerXLDraft
 from tsfm_lab.models.patch_forecaster import TokenLaw
-from tsfm_lab.runs import open_run, resolve_config
+from tsfm_lab.runs import open_run, resolve_config, write_json
 from tsfm_lab.training.calibration import calibrate_sigma, coverage
 from tsfm_lab.training.presets import PRESETS
 from tsfm_lab.training.timer_data import make_windows, some_windows
@@ -315,7 +315,8 @@ def acceptance(model):
 torch.manual_seed(0)
 accepted = {f"likelihood, noise {noise:g}": acceptance(by_noise[noise]) for noise in noises}
 accepted["squared error"] = acceptance(point)
-pd.DataFrame(accepted, ["the target's σ in both", "the draft's own σ"]).T.rename_axis("draft by").round(2)
+accepted["the data alone"] = acceptance(taught_by_data)[0], np.nan  # its variance was not trained
+pd.DataFrame(accepted, ["the target's σ in both", "the draft's own σ"]).T.rename_axis("draft taught by").round(2)
 
 # %%
 assert not config.is_training or all(shared > own for shared, own in accepted.values() if not np.isnan(own))
@@ -361,6 +362,20 @@ try:
     type(target).from_pth(file, **{**sizes, "d_ff": 2 * config.d_ff})
 except ValueError as refusal:
     print(str(refusal).partition("other shapes")[2][:80].split(":")[0])
+
+# %% [markdown]
+# What this run found stays in its directory.
+
+# %%
+results = {
+    "parameters": dict(zip(("target", "draft"), count, strict=True)),
+    "mse": {name: {int(h): float(row[h]) for h in test} for name, row in table.iterrows()},
+    "rms_distance_to_target": dict(zip(drafts, np.sqrt(np.square(gaps).mean(axis=1)).tolist(), strict=True)),
+    "acceptance_shared_sigma": {name: float(shared) for name, (shared, _) in accepted.items()},
+    "acceptance_own_sigma": {name: float(own) for name, (_, own) in accepted.items() if not np.isnan(own)},
+    "times_as_long": {str(batch): median for batch, (median, _, _) in ratios.items()},
+}
+write_json(run.path / "results.json", results)
 
 # %% [markdown]
 # ## Summary
