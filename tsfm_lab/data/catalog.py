@@ -63,10 +63,11 @@ def load_pool(pool: str, progress: bool = True) -> list[SeriesCollection]:
     if pool not in pools():
         raise ValueError(f"pool must be one of {', '.join(pools())}, got {pool!r}")
     chosen = [entry for entry in entries().values() if entry.pool == pool]
-    return [_without_shared(load(entry.name, progress=progress), entry.shared) for entry in chosen]
+    return [without_shared(load(entry.name, progress=progress), entry.shared) for entry in chosen]
 
 
-def _without_shared(collection: SeriesCollection, shared: tuple[str, ...]) -> SeriesCollection:
+def without_shared(collection: SeriesCollection, shared: tuple[str, ...]) -> SeriesCollection:
+    """The collection without its items, or variates `item[variate]`, in `shared`: a registry entry's."""
     if not shared:
         return collection
     kept = []
