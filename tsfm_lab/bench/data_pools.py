@@ -15,10 +15,10 @@ from tsfm_lab.data import (
     Series,
     SeriesCollection,
     SeriesList,
-    entries,
-    load,
+    load_pool,
     write_lotsa,
 )
+from tsfm_lab.data.mixture import Source
 from tsfm_lab.data.synthetic import SyntheticCollection
 from tsfm_lab.data.transforms import admissible_patch_sizes
 
@@ -27,27 +27,35 @@ PATCH_SIZES = (8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
-class Pool:
+class Part:
     """A collection in memory, and the same one in the LOTSA layout. stack: most aligned series of a sample."""
 
-    name: str
     memory: SeriesCollection
     folder: Path
     stack: int = 1
 
-    @property
-    def arrow(self) -> SeriesCollection:
-        return ArrowCollection(self.folder, name=self.name)
+    def source(self, storage: str) -> Source:
+        """The part as a mixture has it. storage: "memory" or "arrow"."""
+        return Source(self.memory if storage == "memory" else ArrowCollection(self.folder), stack=self.stack)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What batches are made of."""
+
+    name: str
+    parts: tuple[Part, ...]
 
 
 def make_pools(folder: Path, size: int = 400) -> list[Pool]:
-    """The pools, their arrow folders below `folder`: synthetic, aligned series to stack, a wide table, real series.
+    """Synthetic series, aligned series to stack, wide tables and real series, each alone and all together.
 
-    size: synthetic series. The real pool is left out, with a message, where its files cannot be had.
+    size: synthetic series. The real pool is left out, with a message, where its files cannot be had. Arrow folders are
+    made below `folder`.
     """
     rng = np.random.default_rng(0)
     aligned = [Series(f"walk-{i}", "2020-01-01", "h", rng.standard_normal(3000).cumsum()) for i in range(2 * size)]
-    wide = [Series(f"wide-{i}", "2020-01-01", "h", rng.standard_normal((321, 5000)).cumsum(axis=1)) for i in range(2)]
+    wide = [Series(f"wide-{i}", "2020-01-01", "h", rng.standard_normal((321, 5000)).cumsum(axis=1)) for i in range(40)]
     collections = {
         "synthetic": SeriesList(SyntheticCollection(size), "synthetic"),
         "aligned": SeriesList(aligned, "aligned"),
@@ -57,16 +65,15 @@ def make_pools(folder: Path, size: int = 400) -> list[Pool]:
         collections["smoke_pretrain"] = _real_series("smoke_pretrain")
     except DownloadError as error:
         log.warning("without the real pool: %s", error)
-    made = []
+    parts = {}
     for name, collection in collections.items():
         write_lotsa(collection, folder / name)
-        made.append(Pool(name, collection, folder / name, stack=128 if name == "aligned" else 1))
-    return made
+        parts[name] = Part(collection, folder / name, stack=128 if name == "aligned" else 1)
+    return [*(Pool(name, (part,)) for name, part in parts.items()), Pool("all", tuple(parts.values()))]
 
 
 def _real_series(pool: str) -> SeriesCollection:
     """The registered sets of a pool, but for the series that are too short for uni2ts, which stops at the first one."""
-    names = [entry.name for entry in entries().values() if entry.pool == pool]
-    everything = Concatenation([load(name, repair=True, progress=False) for name in names], pool)
+    everything = Concatenation(load_pool(pool, progress=False), pool)
     long_enough = [s for s in everything if s.length >= 2 * admissible_patch_sizes(s.freq, PATCH_SIZES)[0]]
     return SeriesList(long_enough, pool)

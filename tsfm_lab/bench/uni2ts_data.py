@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from tsfm_lab.bench.data_pools import Part
 from tsfm_lab.data import Series, SeriesCollection
 
-EPOCH = 4096  # samples that a small collection is repeated to, as uni2ts does by `dataset_weight`
+SAMPLES = 400  # that a small collection is repeated to by `dataset_weight`: a batch takes 256 at least
 
 
-def open_uni2ts_loader(
-    source: SeriesCollection | Path, *, stack: int = 1, num_workers: int = 0
-) -> Iterator[dict[str, Tensor]]:
+def open_uni2ts_loader(parts: Sequence[Part], storage: str, num_workers: int = 0) -> Iterator[dict[str, Tensor]]:
     """Batches of 128 × 512 tokens as uni2ts's command line makes them: its chain, its packing, its DataLoader.
 
-    source: a collection in memory, or a folder in the LOTSA layout, read by its own indexer. stack: most aligned series
-    of a sample, 1 = none are stacked.
+    storage: "memory", or "arrow", read by its own indexer.
     """
-    from uni2ts.data.dataset import MultiSampleTimeSeriesDataset, SampleTimeSeriesType, TimeSeriesDataset
-    from uni2ts.data.indexer import HuggingFaceDatasetIndexer
+    from torch.utils.data import ConcatDataset
     from uni2ts.data.loader import DataLoader, PackCollate
     from uni2ts.model.moirai import MoiraiPretrain
 
-    if isinstance(source, Path):
-        from datasets import load_from_disk
-
-        indexer = HuggingFaceDatasetIndexer(load_from_disk(source))
-    else:
-        indexer = _make_memory_indexer(source)
-    transform, sampling = _make_chain(), SampleTimeSeriesType.PROPORTIONAL
-    if stack > 1:
-        # stacks around the index that it is asked for, so neither sampling nor repeats are possible
-        fields = ("target", "past_feat_dynamic_real")
-        dataset = MultiSampleTimeSeriesDataset(indexer, transform, max_ts=stack, combine_fields=fields)
-    else:
-        dataset = TimeSeriesDataset(indexer, transform, sampling, dataset_weight=ceil(EPOCH / len(indexer)))
     fields = {"seq_fields": MoiraiPretrain.seq_fields, "pad_func_map": MoiraiPretrain.pad_func_map}
     loader = DataLoader(
-        dataset,
+        ConcatDataset([_make_dataset(part, storage) for part in parts]),
         batch_size=128,
         batch_size_factor=2.0,
         cycle=True,
@@ -53,6 +36,24 @@ def open_uni2ts_loader(
         collate_fn=PackCollate(max_length=512, **fields),
     )
     return iter(loader)
+
+
+def _make_dataset(part: Part, storage: str) -> Any:
+    from uni2ts.data.dataset import MultiSampleTimeSeriesDataset, SampleTimeSeriesType, TimeSeriesDataset
+    from uni2ts.data.indexer import HuggingFaceDatasetIndexer
+
+    if storage == "arrow":
+        from datasets import load_from_disk
+
+        indexer = HuggingFaceDatasetIndexer(load_from_disk(part.folder))
+    else:
+        indexer = _make_memory_indexer(part.memory)
+    if part.stack > 1:
+        # stacks around the index that it is asked for, so neither sampling nor repeats are possible
+        fields = ("target", "past_feat_dynamic_real")
+        return MultiSampleTimeSeriesDataset(indexer, _make_chain(), max_ts=part.stack, combine_fields=fields)
+    repeats = ceil(SAMPLES / len(indexer))
+    return TimeSeriesDataset(indexer, _make_chain(), SampleTimeSeriesType.PROPORTIONAL, dataset_weight=repeats)
 
 
 def _make_chain() -> Any:
