@@ -35,7 +35,7 @@ SIZES, PATCH = (2, 3, 4), torch.tensor([3, 4, 2, 3, 2])
 
 def raw_values(output, n=50, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return {name: 20 * torch.randn(n, dim, generator=generator) for name, dim in output.args_dim.items()}
+    return {name: 100 * torch.randn(n, dim, generator=generator) for name, dim in output.args_dim.items()}
 
 
 def test_a_published_configuration_is_read_and_written_back_the_same():

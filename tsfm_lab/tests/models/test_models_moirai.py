@@ -2,11 +2,13 @@
 
 import json
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from tsfm_lab.distributions import MixtureOutput, NormalOutput, QuantileOutput, StudentTOutput
+from tsfm_lab.models import checkpoint
 from tsfm_lab.models.moirai import MoiraiModule, published_mixture
 from tsfm_lab.models.moirai_hybrid import MoiraiHybridModule
 from tsfm_lab.nn.attention_blocks import plan_blocks
@@ -140,6 +142,33 @@ def test_a_saved_model_comes_back_with_its_law(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["distr_output"]["_target_"] == "uni2ts.distribution.mixture.MixtureOutput"
     assert config["patch_sizes"] == [8, 16, 32]
+
+
+def test_a_hub_id_is_downloaded_and_opened(tmp_path, monkeypatch):
+    model = make_model()
+    model.save_pretrained(tmp_path)
+
+    def download(repo_id, filename, **options):
+        return str(tmp_path / filename)
+
+    for module in (huggingface_hub.hub_mixin, checkpoint):
+        monkeypatch.setattr(module, "hf_hub_download", download)
+    assert torch.equal(MoiraiModule.from_pretrained("someone/some-model")(**BATCH).mean, model(**BATCH).mean)
+
+
+def test_pushing_uploads_what_saving_writes(monkeypatch):
+    uploaded = {}
+
+    class Hub:
+        def __init__(self, token=None):
+            self.create_repo = lambda repo_id, **options: huggingface_hub.RepoUrl(f"https://hf.co/{repo_id}")
+
+        def upload_folder(self, repo_id, folder_path, **options):
+            uploaded[repo_id] = {file.name for file in folder_path.iterdir()}
+
+    monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Hub)
+    make_model().push_to_hub("someone/some-model")
+    assert uploaded["someone/some-model"] >= {"config.json", "model.safetensors"}
 
 
 def test_a_published_config_without_model_type_is_read(tmp_path):
