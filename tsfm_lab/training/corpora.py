@@ -3,12 +3,26 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from tsfm_lab import paths
-from tsfm_lab.data import SeriesCollection, SeriesList
-from tsfm_lab.data.catalog import load
-from tsfm_lab.data.mixture import Mixture, Source
-from tsfm_lab.data.registry import entries, find, in_domain, lotsa_stacked, lotsa_weights, pools
-from tsfm_lab.data.synthetic import SyntheticCollection, SyntheticMix
+from tsfm_lab.data import (
+    Mixture,
+    SeriesCollection,
+    SeriesList,
+    Source,
+    SyntheticCollection,
+    SyntheticMix,
+    entries,
+    find,
+    in_domain,
+    load,
+    load_pool,
+    lotsa_weights,
+    pools,
+)
+from tsfm_lab.data.catalog import without_shared
+from tsfm_lab.data.registry import lotsa_stacked
 
 LOTSA_MIXTURES = ("lotsa_v1_unweighted", "lotsa_v1_weighted")
 IN_MEMORY = 1000  # synthetic series up to which making them anew costs less than a cache does
@@ -21,18 +35,18 @@ def pretraining_mixture(
 
     names: each one of
         - "synthetic": `synthetic_series` series of the synthetic mix, of `synthetic_length` steps;
-        - a name of the registry (`python -m tsfm_lab.data list`);
+        - a set of the registry (`python -m tsfm_lab.data list`), or one of its pools for pretraining, "smoke_pretrain";
         - "lotsa_v1_unweighted" or "lotsa_v1_weighted": the 170 sets of LOTSA v1, aligned ones stacked as published;
         - a folder in the LOTSA layout, or a folder of such folders;
-      with "=weight" behind it where a set is to count as ceil(series · weight) series.
+      with "=weight" behind it where a set is to count as ceil(series · weight) series. Series of a registered set that
+      share values with a held-out one are left out.
     held_out: names of the registry that the run is scored on.
-    Raises ValueError for a set of a held-out pool, or one that holds values of `held_out`.
+    Raises ValueError for a set that is not for pretraining, or one that holds values of `held_out`.
     """
     weighted = [_split(name) for name in names]
     registered = _registered([name for name, _ in weighted])
     for name in registered:
-        if pools()[find(name).pool] == "heldout":
-            raise ValueError(f"{name} is held out for evaluation and must not be pretrained on; leave it out of DATA")
+        _require_for_pretraining(name)
     for name in held_out:
         overlap = in_domain(name, registered)
         if overlap:
@@ -60,14 +74,29 @@ def _split(name: str) -> tuple[str, float]:
 
 
 def _registered(names: Sequence[str]) -> list[str]:
+    """The registered sets that the names stand for, those of pools and of LOTSA among them."""
     lotsa = list(lotsa_weights()) if set(names) & set(LOTSA_MIXTURES) else []
-    return [name for name in names if name in entries()] + lotsa
+    pooled = [entry.name for entry in entries().values() if entry.pool in names]
+    return [name for name in names if name in entries()] + pooled + lotsa
+
+
+def _require_for_pretraining(name: str) -> None:
+    entry = find(name)
+    kind = pools()[entry.pool]
+    if kind == "heldout":
+        raise ValueError(f"{name} is held out for evaluation and must not be pretrained on; leave it out of DATA")
+    if kind == "in_domain":
+        raise ValueError(f"{name} shares values with held-out sets ({entry.note or 'see the registry'}); leave it out")
 
 
 def _open(name: str) -> list[SeriesCollection]:
-    """One collection, or those of a folder's folders."""
+    """One collection, or those of a pool or of a folder's folders."""
+    if name in pools():
+        return load_pool(name)
+    if name in entries():
+        return [without_shared(load(name), find(name).shared)]
     folder = Path(name)
-    if name in entries() or not folder.is_dir() or any(folder.glob("*.arrow")) or any(folder.glob("*.parquet")):
+    if not folder.is_dir() or any(folder.glob("*.arrow")) or any(folder.glob("*.parquet")):
         return [load(name)]
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
     if not inside:
@@ -87,4 +116,7 @@ def _synthetic(size: int, length: int) -> SeriesCollection:
     collection = SyntheticCollection(size, seed=0, mix=SyntheticMix(length=length))
     if size <= IN_MEMORY:
         return SeriesList(list(collection), name=collection.name, pool=collection.pool)
-    return collection.cache(paths.CACHE / "synthetic" / f"{size}x{length}-seed0")
+    folder = paths.CACHE / "synthetic" / f"{size}x{length}-seed0"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # several ranks may ask at once
+        return collection.cache(folder)
