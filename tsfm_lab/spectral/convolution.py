@@ -169,8 +169,10 @@ class FilterBank:
     def system(self, device: torch.device, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
         """The poles of each branch (s n) and their read-out C (n k) on a device, in the state's dtype unless given."""
         dtype = self.state_dtype if dtype is None else dtype
-        signs = torch.tensor([1.0, -1.0])[: self.num_branches, None]
-        alpha = self._constant(("alpha",), device, dtype, lambda: signs * self.lds.alpha)
+        signs = (1.0, -1.0)[: self.num_branches]
+        alpha = self._constant(
+            ("alpha",), device, dtype, lambda: torch.stack([sign * self.lds.alpha for sign in signs])
+        )
         return alpha, self._constant(("C",), device, dtype, lambda: self.lds.C)
 
     @torch.inference_mode(False)

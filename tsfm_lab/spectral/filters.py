@@ -99,7 +99,7 @@ def get_hankel_eigenpairs(seq_len: int, K: int, use_hankel_L: bool = False) -> t
     _require_at_least("K", K, 1)
     if seq_len < K:
         raise ValueError(f"K must be at most seq_len={seq_len}, got {K}: ask for fewer filters or a longer sequence")
-    sigma, U, error = _compute_eigenpairs(int(seq_len), int(K), bool(use_hankel_L))
+    sigma, U, error = compute_eigenpairs(int(seq_len), int(K), bool(use_hankel_L))
     if error > ERROR_LIMIT:
         warnings.warn(
             f"{K} filters of length {seq_len} are more than float64 resolves: the last ones are off by {error:.0e} "
@@ -110,7 +110,7 @@ def get_hankel_eigenpairs(seq_len: int, K: int, use_hankel_L: bool = False) -> t
 
 
 @lru_cache(maxsize=32)
-def _compute_eigenpairs(seq_len: int, K: int, use_hankel_L: bool) -> tuple[np.ndarray, np.ndarray, float]:
+def compute_eigenpairs(seq_len: int, K: int, use_hankel_L: bool) -> tuple[np.ndarray, np.ndarray, float]:
     """σ (k), U (t k) and the largest rounding error of a column of U."""
     if not use_hankel_L:
         s, U, errors = _decompose(_hankel_cholesky(seq_len, 0.0, K), K)
@@ -161,10 +161,14 @@ def _decompose(G: np.ndarray, K: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _leading_singular_pairs(G: np.ndarray, K: int) -> tuple[np.ndarray, np.ndarray]:
-    Q, R = np.linalg.qr(G)
+    """U (t k) and s (k) of G = Q R: an SVD of R alone, and Q applied to its first K vectors without being formed."""
+    reflectors, scales = torch.geqrf(torch.from_numpy(G))
+    num_columns = G.shape[1]
     # gesvd, unlike the default gesdd, keeps the relative accuracy of a matrix whose columns fall off so fast
-    U, s, _ = scipy.linalg.svd(R, lapack_driver="gesvd", full_matrices=False)
-    return _with_canonical_sign(Q @ U[:, :K]), s[:K]
+    U_R, s, _ = scipy.linalg.svd(reflectors[:num_columns].triu().numpy(), lapack_driver="gesvd")
+    U = torch.zeros(len(G), K, dtype=torch.float64)
+    U[:num_columns] = torch.from_numpy(U_R[:, :K])
+    return _with_canonical_sign(torch.ormqr(reflectors, scales, U).numpy()), s[:K]
 
 
 def _with_canonical_sign(U: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 import torch
-from einops import einsum
 from torch import Tensor, nn
 
 from tsfm_lab.spectral.backend import MIX, choose_backend
@@ -105,7 +104,7 @@ class MiniSTU(nn.Module):
         """
         self._check_input(x_t, (2,), f"(b {self.input_dim})")
         features, state = self.bank.step(x_t.to(self.M_phi_plus.dtype), state)
-        y_t = einsum(features, self._M(), "b k i, k i o -> b o")
+        y_t = self._contract(features)
         return (y_t if self.mlp is None else self.mlp(y_t)), state
 
     def prefill(self, x: Tensor, state: BankState | None = None) -> tuple[Tensor, BankState]:
@@ -114,8 +113,7 @@ class MiniSTU(nn.Module):
         x = x.to(self.M_phi_plus.dtype)
         y = self._mix(x)
         if state is not None:
-            past = self.bank.recall(state, x.shape[1]).to(x.dtype)
-            y = y + einsum(past, self._M(), "b t k i, k i o -> b t o")
+            y = y + self._contract(self.bank.recall(state, x.shape[1]).to(x.dtype))
         return (y if self.mlp is None else self.mlp(y)), self.bank.advance(x, state)
 
     def resolve_backend(self, batch_size: int, length: int) -> str:
@@ -134,6 +132,12 @@ class MiniSTU(nn.Module):
     def _M(self) -> Tensor:
         """(k i o) of the whole bank: both branches along k."""
         return self.M_phi_plus if self.M_phi_minus is None else torch.cat([self.M_phi_plus, self.M_phi_minus])
+
+    def _contract(self, features: Tensor) -> Tensor:
+        """y = Σ_k M_kᵀ f_k: (… k i) -> (… o), branch by branch, for joining them would copy all weights."""
+        weights = [M for M in (self.M_phi_plus, self.M_phi_minus) if M is not None]
+        branches = features.split(self.num_filters, dim=-2)
+        return sum(torch.tensordot(f, M, dims=2) for f, M in zip(branches, weights, strict=True))
 
     def _mix(self, x: Tensor) -> Tensor:
         name = self.resolve_backend(*x.shape[:2])
