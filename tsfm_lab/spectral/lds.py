@@ -113,7 +113,8 @@ def random_LDS(
     """
     if not 0 < spectral_radius <= 1:
         raise ValueError(f"spectral_radius must be in (0, 1], got {spectral_radius}: beyond 1 the states explode")
-    lds = LDS(state_dim, input_dim, output_dim, dtype, device)
+    # no draw from the global generator: every parameter is set below
+    lds = nn.utils.skip_init(LDS, state_dim, input_dim, output_dim, dtype=dtype, device=device or "cpu")
     generator = torch.Generator().manual_seed(seed)
     A = torch.randn(state_dim, state_dim, generator=generator, dtype=torch.float64)
     if symmetric:
