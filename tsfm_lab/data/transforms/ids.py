@@ -23,8 +23,10 @@ class AddVariateIndex:
             raise ValueError(
                 f"variates must be at most max_dim={self.max_dim}, got {sum(counts)}; use SampleDimension first"
             )
-        ids = np.split(rng.permutation(self.max_dim)[: sum(counts)], np.cumsum(counts)[:-1])
-        spread = {name: np.repeat(i[:, None], sample[name].shape[1], 1) for name, i in zip(fields, ids, strict=True)}
+        ids, spread = rng.permutation(self.max_dim), {}
+        for name, c in zip(fields, counts, strict=True):
+            spread[name] = np.broadcast_to(ids[:c, None], sample[name].shape[:2])
+            ids = ids[c:]
         return {**sample, "variate_id": spread}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tsfm_lab.data import Series, SeriesList
+from tsfm_lab.data import ArrowCollection, Series, SeriesCollection, SeriesList
 from tsfm_lab.data.mixture import Mixture, Source
 from tsfm_lab.data.packing import packing_waste
 from tsfm_lab.data.stream import WINDOW_ROWS, TrainingStream
@@ -24,7 +24,8 @@ def toy_series(n=40, seed=0):
 
 
 def stream(series=None, **settings) -> TrainingStream:
-    mixture = Mixture([Source(SeriesList(series or toy_series(), "toy"), sampling="uniform")])
+    collection = series if isinstance(series, SeriesCollection) else SeriesList(series or toy_series(), "toy")
+    mixture = Mixture([Source(collection, sampling="uniform")])
     chain = pretraining_chain(patch_sizes=(8, 16), max_seq_len=TOKENS)
     return TrainingStream(mixture, chain, **{"seed": 1, "batch_rows": 8, "max_seq_len": TOKENS, **settings})
 
@@ -148,6 +149,20 @@ def test_bad_series_are_skipped_counted_and_reported():
     text = str(report)
     assert text.startswith(f"skipped {report.counts.total()} of {report.drawn} draws")
     assert f"toy, constant: {report.counts['toy', 'constant']} (first: constant: " in text
+
+
+def test_a_broken_row_of_an_arrow_file_stops_nothing(tmp_path):
+    pa = pytest.importorskip("pyarrow", reason="the series come from an arrow file")
+    rows = [{"item_id": s.item_id, "start": s.start, "freq": s.freq, "target": s.target[0]} for s in toy_series(10)]
+    rows[3]["freq"] = None
+    types = {"item_id": pa.string(), "start": pa.timestamp("s"), "freq": pa.string(), "target": pa.list_(pa.float32())}
+    table = pa.Table.from_pylist(rows, schema=pa.schema(types))
+    with pa.ipc.new_stream(tmp_path / "data.arrow", table.schema) as writer:
+        writer.write_table(table)
+    s = stream(ArrowCollection(tmp_path, name="arrow"))
+    assert s.batch(0)["observed_mask"].any()
+    assert set(s.skip_report().counts) == {("arrow", "unreadable (ValueError)")}
+    assert "series 3: series 's3' has no frequency" in str(s.skip_report())
 
 
 def test_making_a_window_twice_counts_its_skips_once():
