@@ -69,11 +69,11 @@ from tsfm_lab.forecast.rolling import forecast_errors
 from tsfm_lab.models import TimerXLDraft
 from tsfm_lab.models.patch_forecaster import TokenLaw
 from tsfm_lab.runs import open_run, resolve_config, write_json
-from tsfm_lab.training.calibration import calibrate_sigma, coverage
+from tsfm_lab.training.calibration import coverage
 from tsfm_lab.training.presets import PRESETS
 from tsfm_lab.training.timer_data import make_windows, some_windows
 from tsfm_lab.training.timer_losses import distillation_loss
-from tsfm_lab.training.timer_stages import distill_draft, pretrain_draft, train_target, validation_batches
+from tsfm_lab.training.timer_stages import distill_draft, pretrain_draft, train_target, with_sigma
 
 config = resolve_config(PRESETS["05_distill_draft"], globals())
 run = open_run("05_distill_draft", config)
@@ -214,7 +214,7 @@ assert not config.is_training or 0.5 < ratio[first] < 2
 # a law: the truth in the target's, the truth in the draft's, the *teacher's forecast* in the draft's.
 
 # %%
-calibrate_sigma(target, validation_batches(config))
+target = with_sigma(config, target)
 levels = [0.1, 0.25, 0.5, 0.75, 0.9, 0.95]
 truth, teacher = y[:, :p], next_patch(target).mean
 shares = {

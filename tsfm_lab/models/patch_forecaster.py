@@ -139,3 +139,11 @@ def merge_tokens(law: TokenLaw, pattern: str, num_variates: int) -> TokenLaw:
     """Rearrange a law's mean and, where there is one, its log-variance, by an einops pattern that has an axis c."""
     mean, logvar = (None if z is None else rearrange(z, pattern, c=num_variates) for z in law)
     return TokenLaw(mean, logvar)
+
+
+def check_pair(draft: PatchForecaster, target: PatchForecaster) -> None:
+    """Raise ValueError where a draft cannot stand in for a target: other token lengths or another normalisation."""
+    for name in ("output_token_len", "input_token_len", "use_norm"):
+        ours, theirs = getattr(draft, name), getattr(target, name)
+        if ours != theirs:
+            raise ValueError(f"draft and target must have the same {name}, got {ours} and {theirs}")

@@ -43,6 +43,7 @@ class TimerConfig:
     activation: Literal["relu", "gelu"] = "relu"
     covariate: bool = False  # forecast the last variate from all others (multivariate windows)
     use_norm: bool = True
+    sigma: Literal["calibrated", "learned"] = "calibrated"  # the target's own: from validation errors, or a head
 
     # draft
     draft_model: Literal["timer_xl_draft", "timer", "ttm"] = "timer_xl_draft"
@@ -92,6 +93,8 @@ class TimerConfig:
             raise ValueError(f"test_pred_len must name horizons of at least 1 step, got {self.test_pred_len}")
         if not self.is_training and not self.test_dir:
             raise ValueError("is_training=False tests a checkpoint: name its folder with test_dir")
+        if self.sigma == "learned" and self.model != "timer_xl":
+            raise ValueError(f"sigma='learned' needs model='timer_xl', got {self.model!r}")
         if self.covariate and not self.multivariate:
             raise ValueError("covariate=True needs multivariate=True: one variate has no covariates")
 

@@ -13,6 +13,7 @@ from tsfm_lab.models.timer_xl import TimerXL
 from tsfm_lab.models.timer_xl_draft import TimerXLDraft
 from tsfm_lab.models.ttm import TinyTimeMixer
 from tsfm_lab.runs import RunDirectory
+from tsfm_lab.training.calibration import calibrate_sigma
 from tsfm_lab.training.timer_config import TimerConfig
 from tsfm_lab.training.timer_data import WindowData, make_windows, some_windows
 from tsfm_lab.training.timer_task import Optimisation, train_timer
@@ -50,6 +51,11 @@ def train_target(config: TimerConfig, run: RunDirectory) -> PatchForecaster:
     return train_timer(
         make_target(config), data, validation, run.child("target"), how, device=config.device, title="target"
     )
+
+
+def with_sigma(config: TimerConfig, target: TimerXL) -> TimerXL:
+    """The target with the σ that makes its forecast a law: its learned one, or one from its errors on validation."""
+    return target if config.sigma == "learned" else calibrate_sigma(target, validation_batches(config))
 
 
 def pretrain_draft(config: TimerConfig, run: RunDirectory) -> PatchForecaster:
@@ -131,7 +137,9 @@ def _optimisation(config: TimerConfig, epochs: int, learning_rate: float) -> Opt
 def _target_sizes(config: TimerConfig) -> dict[str, Any]:
     names = ("input_token_len", "output_token_len", "d_model", "n_heads", "d_ff", "e_layers", "dropout", "activation")
     sizes = {name: getattr(config, name) for name in (*names, "use_norm")}
-    return {**sizes, "covariate": config.covariate} if config.model == "timer_xl" else sizes
+    if config.model != "timer_xl":
+        return sizes
+    return {**sizes, "covariate": config.covariate, "sigma": "learned" if config.sigma == "learned" else None}
 
 
 def _draft_sizes(config: TimerConfig) -> dict[str, Any]:

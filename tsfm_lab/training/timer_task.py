@@ -13,11 +13,11 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from tsfm_lab.models.patch_forecaster import PatchForecaster, Statistics
+from tsfm_lab.models.patch_forecaster import PatchForecaster, Statistics, TokenLaw, check_pair
 from tsfm_lab.runs import RunDirectory
 from tsfm_lab.training.recorder import Validation
 from tsfm_lab.training.timer_data import WindowData
-from tsfm_lab.training.timer_losses import distillation_loss
+from tsfm_lab.training.timer_losses import distillation_loss, gaussian_nll
 from tsfm_lab.training.trainer import TrainerOptions, fit
 
 LOWEST_LR = 1e-8
@@ -59,6 +59,7 @@ class Optimisation:
 class TimerTraining(lightning.LightningModule):
     """Squared error of the forecasts after all tokens (Timer-XL, arXiv:2410.04803, Eq. 9), with early stopping.
 
+    A target with a learned σ is trained by its likelihood instead; a draft's variance is left to the distillation.
     The best weights on validation are the module's when training ends. A step's random draws depend on (seed, step).
 
     Parameters
@@ -86,7 +87,11 @@ class TimerTraining(lightning.LightningModule):
 
     def loss(self, x: Tensor, y: Tensor, last_token: bool) -> Tensor:
         """What is minimised; in evaluation mode without random draws."""
-        return F.mse_loss(*self.compared(self.module(x, self.statistics(x)), y, last_token))
+        law = self.module.law(x, self.statistics(x))
+        mean, y = self.compared(law.mean, y, last_token)
+        if self.module.config.get("sigma") != "learned":
+            return F.mse_loss(mean, y)
+        return gaussian_nll(TokenLaw(mean, self.compared(law.logvar, y, last_token)[0]), y)
 
     def statistics(self, x: Tensor) -> Statistics:
         """The window's mean and standard deviation, from its first norm_prefix_len steps where that is set.
@@ -192,15 +197,7 @@ class TimerDistillation(TimerTraining):
         if self.module.training:
             teacher = teacher + self.teacher_noise * torch.randn_like(teacher)
         extra = 0.0 if self.module.training else self.teacher_noise**2
-        return distillation_loss(type(law)(mean, logvar), teacher, var_reg=self.var_reg, extra_variance=extra)
-
-
-def check_pair(draft: PatchForecaster, target: PatchForecaster) -> None:
-    """Raise ValueError where a draft cannot stand in for a target: other token lengths or another normalisation."""
-    for name in ("output_token_len", "input_token_len", "use_norm"):
-        ours, theirs = getattr(draft, name), getattr(target, name)
-        if ours != theirs:
-            raise ValueError(f"draft and target must have the same {name}, got {ours} and {theirs}")
+        return distillation_loss(TokenLaw(mean, logvar), teacher, var_reg=self.var_reg, extra_variance=extra)
 
 
 def train_timer(

@@ -134,6 +134,11 @@ def test_with_covariates_only_the_last_variate_counts():
     torch.testing.assert_close(task(module).loss(x, y, last_token=False), expected, rtol=1e-6, atol=0)
 
 
+def test_a_target_with_a_learned_sigma_is_trained_by_its_likelihood():
+    module, (x, y) = small(sigma="learned").eval(), batch()
+    torch.testing.assert_close(task(module).loss(x, y, last_token=False), gaussian_nll(module.law(x), y))
+
+
 def test_a_mixer_is_trained_on_the_steps_after_its_context():
     mixer, (x, y) = TinyTimeMixer(3 * P, P, P, d_model=16).eval(), batch()
     expected = (mixer(x) - y[:, -P:]).square().mean()

@@ -20,6 +20,7 @@ from tsfm_lab.training.timer_stages import (
     pretrain_draft,
     train_target,
     validation_batches,
+    with_sigma,
 )
 
 # STRIDE's README, "Key Parameters"
@@ -171,6 +172,15 @@ def test_calibrated_sigma_is_the_root_mean_square_error_in_units_of_the_window()
     assert torch.equal(calibrate_sigma(model, batches).sigma, sigma)
 
 
+def test_a_target_has_its_own_law_learned_or_calibrated(tmp_path):
+    x = torch.randn(1, 24, 1)
+    for sigma in ("learned", "calibrated"):
+        config = replace(SMALL, sigma=sigma)
+        target = train_target(config, RunDirectory(tmp_path / sigma, {}))
+        assert (target.law(x).logvar is not None) == (sigma == "learned")
+        assert with_sigma(config, target).law(x).logvar is not None
+
+
 def test_a_calibrated_law_covers_its_levels():
     from tsfm_lab.models.patch_forecaster import TokenLaw
 
@@ -190,6 +200,7 @@ def test_a_calibrated_law_covers_its_levels():
         ({"test_pred_len": ()}, "test_pred_len must name horizons"),
         ({"is_training": False}, "name its folder with test_dir"),
         ({"covariate": True}, "covariate=True needs multivariate=True"),
+        ({"sigma": "learned", "model": "timer"}, "sigma='learned' needs model='timer_xl', got 'timer'"),
         ({"spec_k": 0}, "spec_k must be at least 1 drafted token, got 0"),
         ({"spec_sigma": 0.0}, "spec_sigma must be positive, got 0.0"),
         ({"spec_accept_bias": 0.5}, "spec_accept_bias must be at least 1, got 0.5"),
