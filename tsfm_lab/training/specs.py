@@ -31,7 +31,7 @@ def make_pretraining(spec: str, config: PretrainStu, *, seed: int, max_steps: in
     """The Lightning module of a model; equal specs and seeds have equal weights.
 
     spec: see `parse_spec`; the option match_parameters=true widens the hybrid to the baseline's count.
-    max_steps: of this run, where it is not the configuration's.
+    max_steps: of this run, where it is not the configuration's; the warm-up is the same share of it.
     Raises ValueError for an option that the model does not have.
     """
     model_type, options = parse_spec(spec)
@@ -44,12 +44,13 @@ def make_pretraining(spec: str, config: PretrainStu, *, seed: int, max_steps: in
         module = MODELS[model_type].from_preset("small", **sizes, **options)
     except TypeError as error:
         raise ValueError(f"{spec!r}: {error}") from error
-    steps = max_steps or config.max_steps
-    warmup_steps = config.warmup_steps
+    steps, fraction = max_steps or config.max_steps, config.warmup_fraction
+    if config.warmup_steps is not None:
+        fraction = config.warmup_steps / config.max_steps
     return PRETRAINING[model_type](
         module,
         max_steps=steps,
-        warmup_steps=round(config.warmup_fraction * steps) if warmup_steps is None else warmup_steps,
+        warmup_steps=round(fraction * steps),
         lr=config.lr,
         weight_decay=config.weight_decay,
         gradient_clip=config.gradient_clip,

@@ -71,6 +71,13 @@ def test_every_variant_of_the_grid_can_be_built_and_matched_ones_have_the_baseli
     assert counts["moirai_hybrid"] < counts["moirai"] < counts["moirai_hybrid+use_approx=false"]
 
 
+@pytest.mark.parametrize(
+    ("options", "warmup_steps"), [({}, 10), ({"warmup_steps": 50, "max_steps": 200}, 25), ({"warmup_fraction": 0.0}, 0)]
+)
+def test_a_shorter_run_has_the_same_share_of_warm_up(options, warmup_steps):
+    assert make_pretraining("moirai", replace(TINY, **options), seed=0, max_steps=100).warmup_steps == warmup_steps
+
+
 def test_training_leaves_a_child_directory_that_says_what_it_is(tmp_path):
     run = RunDirectory(tmp_path, hashed_fields(TINY))
     model = train("moirai", TINY, run, make_mixture(TINY), seed=1, log_lines=0)
@@ -117,6 +124,7 @@ def test_what_the_machine_decides_does_not_change_the_name_of_a_run():
         ({"MAX_STEPS": 0}, "max_steps must be at least 1"),
         ({"MODELS": []}, "models must name at least one"),
         ({"MICRO_ROWS": 99}, "micro_rows must be between 1 and batch_rows"),
+        ({"WARMUP_STEPS": 200}, "warmup_steps must be between 0 and max_steps=150"),
         ({"WARMUP_FRACTION": 1.5}, "between 0 and 1"),
         ({"MAXSTEPS": 5}, "did you mean MAX_STEPS"),
     ],

@@ -80,6 +80,8 @@ class PretrainStu:
                 raise ValueError(f"{name} must name at least one, got none")
         if not 0 <= self.warmup_fraction <= 1:
             raise ValueError(f"warmup_fraction must be between 0 and 1 of max_steps, got {self.warmup_fraction}")
+        if self.warmup_steps is not None and not 0 <= self.warmup_steps <= self.max_steps:
+            raise ValueError(f"warmup_steps must be between 0 and max_steps={self.max_steps}, got {self.warmup_steps}")
         if self.micro_rows is not None and not 1 <= self.micro_rows <= self.batch_rows:
             raise ValueError(f"micro_rows must be between 1 and batch_rows={self.batch_rows}, got {self.micro_rows}")
 
