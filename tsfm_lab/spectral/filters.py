@@ -166,7 +166,7 @@ def _leading_singular_pairs(G: np.ndarray, K: int) -> tuple[np.ndarray, np.ndarr
     num_columns = G.shape[1]
     # gesvd, unlike the default gesdd, keeps the relative accuracy of a matrix whose columns fall off so fast
     U_R, s, _ = scipy.linalg.svd(reflectors[:num_columns].triu().numpy(), lapack_driver="gesvd")
-    U = torch.zeros(len(G), K, dtype=torch.float64)
+    U = reflectors.new_zeros(len(G), K)  # on the CPU, also where a model is being built on another device
     U[:num_columns] = torch.from_numpy(U_R[:, :K])
     return _with_canonical_sign(torch.ormqr(reflectors, scales, U).numpy()), s[:K]
 
