@@ -44,7 +44,7 @@ def pretraining_mixture(
     Raises ValueError for a set that is not for pretraining, or one that holds values of `held_out`.
     """
     weighted = [_split(name) for name in names]
-    registered = _registered([name for name, _ in weighted])
+    registered = registered_sets(names)
     for name in registered:
         _require_for_pretraining(name)
     for name in held_out:
@@ -73,8 +73,9 @@ def _split(name: str) -> tuple[str, float]:
         raise ValueError(f"DATA entries are 'name' or 'name=weight', got {name!r}") from None
 
 
-def _registered(names: Sequence[str]) -> list[str]:
-    """The registered sets that the names stand for, those of pools and of LOTSA among them."""
+def registered_sets(names: Sequence[str]) -> list[str]:
+    """The registered sets that names as of `pretraining_mixture` stand for, those of pools and of LOTSA among them."""
+    names = [_split(name)[0] for name in names]
     lotsa = list(lotsa_weights()) if set(names) & set(LOTSA_MIXTURES) else []
     pooled = [entry.name for entry in entries().values() if entry.pool in names]
     return [name for name in names if name in entries()] + pooled + lotsa

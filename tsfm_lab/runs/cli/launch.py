@@ -13,15 +13,17 @@ from typing import Any
 import yaml
 
 from tsfm_lab import paths
-from tsfm_lab.data import find
+from tsfm_lab.data import Entry, find
 from tsfm_lab.data.download import cached_path, mirror
 from tsfm_lab.data.hub import local_folders
 from tsfm_lab.runs.cli.request import Request, read_request
 from tsfm_lab.runs.directory import is_finished, utc_now
 from tsfm_lab.runs.files import write_json
 from tsfm_lab.runs.lock import living_holder
+from tsfm_lab.training.corpora import registered_sets
 
 MIN_FREE_GB = 2.0  # free disk below which nothing is launched
+DATA_FIELDS = ("data", "pretrain_data", "held_out")  # of a configuration, that name data sets
 BATCH_SCRIPT = paths.ROOT / "runs" / "slurm" / "notebook.sbatch"
 
 
@@ -44,11 +46,14 @@ def check(request: Request) -> None:
 def check_data(request: Request) -> None:
     """Raise ValueError naming the data sets that a node without a network could not open, and how to get them.
 
-    Looks at the configuration's fields `data` and `held_out`: names of the registry, paths, or "synthetic…".
+    Looks at the configuration's fields in DATA_FIELDS: names as of `pretraining_mixture`.
     """
-    config = request.config
-    names = [name for field in ("data", "held_out") for name in _as_names(getattr(config, field, ()))]
-    absent = [name for name in names if not _is_at_hand(name)]
+    given = [getattr(request.config, field, ()) for field in DATA_FIELDS]
+    names = [name for value in given for name in ([value] if isinstance(value, str) else value)]
+    for name in names:
+        if not (registered_sets([name]) or name.startswith("synthetic") or Path(name.partition("=")[0]).exists()):
+            find(name.partition("=")[0])  # raises, with the nearest names
+    absent = [name for name in registered_sets(names) if not _is_at_hand(find(name))]
     if absent:
         raise ValueError(
             f"data sets {absent} are not in {paths.CACHE} and compute nodes have no network; "
@@ -56,14 +61,7 @@ def check_data(request: Request) -> None:
         )
 
 
-def _as_names(value: str | Sequence[str]) -> Sequence[str]:
-    return [value] if isinstance(value, str) else value
-
-
-def _is_at_hand(name: str) -> bool:
-    if name.startswith("synthetic") or Path(name).exists():
-        return True
-    entry = find(name)
+def _is_at_hand(entry: Entry) -> bool:
     if entry.hub:
         return any(folder.is_dir() for folder in local_folders(entry))
     return bool(mirror()) or all(cached_path(file).exists() for file in entry.files)
