@@ -35,8 +35,8 @@ def measure_mixing(num_segments: int, setting: Setting, rounds: int) -> dict[str
     whole = {name: _make_call(layer, x, setting) for name, layer in layers.items()}
     warmup = 3 if setting.compiled else 1
     with setting.active():
-        times = time_in_turns(calls, rounds, warmup, setting.device)
-        layer_times = time_in_turns(whole, rounds, warmup, setting.device)
+        times = time_in_turns(calls, rounds, warmup, setting.device, setting.clock)
+        layer_times = time_in_turns(whole, rounds, warmup, setting.device, setting.clock)
     row = {"segments": num_segments, **setting.describe()}
     row |= {name: timing.summary() for name, timing in times.items()}
     row |= {f"{name}_layer": timing.summary() for name, timing in layer_times.items()}

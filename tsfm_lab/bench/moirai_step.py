@@ -51,7 +51,8 @@ def measure_steps(
     batch = make_packed_batch(num_segments, variates)
     steps = {name: make_step(name, module, batch, setting) for name, module in modules.items()}
     with setting.active():
-        times = time_in_turns(steps, rounds, warmup=3 if setting.compiled else 1, device=setting.device)
+        warmup = 3 if setting.compiled else 1
+        times = time_in_turns(steps, rounds, warmup, setting.device, setting.clock)
     row = {"segments": num_segments, "variates_per_sample": list(variates), **setting.describe()}
     row |= {name: timing.summary() for name, timing in times.items()}
     pairs = [("hybrid", "baseline"), ("hybrid_matched", "baseline"), ("baseline", "uni2ts"), ("hybrid", "uni2ts")]

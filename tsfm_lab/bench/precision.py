@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +33,18 @@ class Setting:
         """Autocast to bfloat16 for "bf16"; otherwise without effect."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Wall clock; on one CPU thread the process's own time, which other work on the machine does not change."""
+        alone = self.device.type == "cpu" and torch.get_num_threads() == 1
+        return time.process_time if alone else time.perf_counter
+
     def describe(self) -> dict[str, Any]:
-        return {"precision": self.precision, "mode": "compiled" if self.compiled else "eager"}
+        return {
+            "precision": self.precision,
+            "mode": "compiled" if self.compiled else "eager",
+            "clock": "cpu" if self.clock is time.process_time else "wall",
+        }
 
 
 def settings_of(device: torch.device) -> list[Setting]:

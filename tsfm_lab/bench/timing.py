@@ -20,7 +20,7 @@ from tsfm_lab.runs.directory import git_commit, utc_now, versions
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall-clock seconds of one call, one per round."""
+    """Seconds of one call, one per round."""
 
     seconds: tuple[float, ...]
 
@@ -42,19 +42,26 @@ class Timing:
 
 
 def time_in_turns(
-    calls: Mapping[str, Callable[[], Any]], rounds: int = 7, warmup: int = 2, device: torch.device | str = "cpu"
+    calls: Mapping[str, Callable[[], Any]],
+    rounds: int = 7,
+    warmup: int = 2,
+    device: torch.device | str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time every call once per round, after `warmup` untimed rounds; a GPU is waited for."""
+    """Time every call once per round, after `warmup` untimed rounds; a GPU is waited for.
+
+    clock: wall-clock seconds; `time.process_time` where one CPU thread does all the work and shares the machine.
+    """
     wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(warmup + rounds):
         for name, call in calls.items():
             wait()
-            start = time.perf_counter()
+            start = clock()
             call()
             wait()
             if turn >= warmup:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
