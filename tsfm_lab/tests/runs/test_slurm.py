@@ -97,7 +97,7 @@ def test_a_failing_notebook_fails_the_job_and_says_where(runs):
 
 
 def test_an_array_of_three_makes_three_runs(runs):
-    job = submit("01_spectral_filters", "--grid", "NUM_FILTERS", "16", "20", "24")
+    job = submit("01_spectral_filters", "--grid", "NUM_FILTERS", "24", "25", "26")
     wait_for(lambda: state_of(job) == "ENDED")
     statuses = [json.loads(file.read_text())["state"] for file in runs.rglob("status.json")]
     assert statuses == ["finished"] * 3
