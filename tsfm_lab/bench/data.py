@@ -12,7 +12,7 @@ import argparse
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tsfm_lab import paths
-from tsfm_lab.bench.data_pools import PATCH_SIZES, Pool, make_pools
+from tsfm_lab.bench.data_pools import KINDS, PATCH_SIZES, Pool, make_pool
 from tsfm_lab.bench.moirai import format_rows
 from tsfm_lab.bench.timing import describe_machine, time_in_turns
 from tsfm_lab.bench.uni2ts_data import open_uni2ts_loader
@@ -35,7 +35,8 @@ from tsfm_lab.data.workers import PackedLoader
 from tsfm_lab.runs.files import read_json, write_json
 
 Batches = Iterator[dict[str, Tensor]]
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
 GPU_STEP_MS = 150  # of the published small model at 128 × 512 tokens
 WORKERS = 8  # that a GPU's training has
 
@@ -79,13 +80,13 @@ class Meter:
         return round(sum(self.tokens[-batches:]) / sum(self.cpu[-batches:]))
 
 
-def measure_batches(pool: Pool, storage: str, num_workers: int, rounds: int) -> dict[str, Any]:
+def measure_batches(pool: Pool, storage: str, num_workers: int, rounds: int) -> Row:
     """Both loaders at one setting: turn by turn without workers; with them, one after the other.
 
     Without workers also by processor time, which what else runs on the machine disturbs least.
     """
     openers = {"own": open_own} | ({"uni2ts": open_peer} if has_uni2ts() else {})
-    row: dict[str, Any] = {"pool": pool.name, "storage": storage, "workers": num_workers}
+    row: Row = {"pool": pool.name, "storage": storage, "workers": num_workers}
     meters = {name: Meter(opener(pool, storage, num_workers)) for name, opener in openers.items()}
     if num_workers:
         rates = {name: _flow(meter, num_workers, rounds) for name, meter in meters.items()}
@@ -113,34 +114,31 @@ def _flow(meter: Meter, num_workers: int, rounds: int) -> dict[str, float]:
     return meter.rates(time.perf_counter() - start, rounds)
 
 
-def run_batches(pools: list[Pool], rounds: int) -> Rows:
+def measure_pool(pool: Pool, rounds: int) -> Iterator[Row]:
     """Batches of 128 × 512 tokens: own ones with their segment plans, uni2ts's without."""
-    storages, workers = ("memory", "arrow"), (0, 1, 2)
-    return [measure_batches(pool, storage, n, rounds) for pool in pools for storage in storages for n in workers]
+    for storage in ("memory", "arrow"):
+        for num_workers in (0, 1, 2):
+            yield measure_batches(pool, storage, num_workers, rounds)
 
 
-def run_waiting(pools: list[Pool], rounds: int) -> Rows:
+def measure_waiting(pool: Pool, rounds: int) -> Iterator[Row]:
     """A training loop of 150 ms steps on 8 workers, extrapolated from the processor time of one.
 
     The loop waits for what the main process has to do for a batch (main_ms) and, if 8 workers cannot make one in
     150 ms (made_every_ms), for them.
     """
-    return [measure_waiting(pool, 4 * rounds) for pool in pools]
-
-
-def measure_waiting(pool: Pool, batches: int) -> dict[str, Any]:
-    """Processor time of the worker and of the main process per batch of an arrow pool."""
-    loader = iter(open_own(pool, "arrow", num_workers=1, num_steps=batches))
-    before, start = _children_seconds(), time.process_time()
+    batches = 8 * rounds
+    before, loader = _children_seconds(), open_own(pool, "arrow", num_workers=1, num_steps=batches)
+    next(loader)  # the first one starts the worker
+    start = time.process_time()
     for _ in loader:
         time.sleep(GPU_STEP_MS / 1e3)
-    main_ms = 1e3 * (time.process_time() - start) / batches
-    del loader
+    main_ms = 1e3 * (time.process_time() - start) / (batches - 1)
     made_every_ms = 1e3 * (_children_seconds() - before) / batches / WORKERS
     wait_ms = main_ms + max(0, made_every_ms - GPU_STEP_MS)
     times = {"main_ms": main_ms, "made_every_ms": made_every_ms, "wait_ms": wait_ms}
     share = round(wait_ms / GPU_STEP_MS, 4)
-    return {"pool": pool.name, **{name: round(ms, 2) for name, ms in times.items()}, "share": share}
+    yield {"pool": pool.name, **{name: round(ms, 2) for name, ms in times.items()}, "share": share}
 
 
 def _children_seconds() -> float:
@@ -149,11 +147,10 @@ def _children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def run_synthetic(pools: list[Pool], rounds: int) -> Rows:
+def measure_generators(rounds: int) -> Iterator[Row]:
     """Making synthetic series of 1,024 steps, one core: of the whole mix and of each family."""
     families = list(SyntheticMix().families)
     alone = {name: SyntheticMix(**{other: float(other == name) for other in families}) for name in families}
-    rows = []
     for name, mix in {"mix": SyntheticMix(), **alone}.items():
         number = 100 * rounds if name == "mix" else 10 * rounds
         start, cpu = time.perf_counter(), time.process_time()
@@ -161,32 +158,32 @@ def run_synthetic(pools: list[Pool], rounds: int) -> Rows:
             mix.series(0, i)
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
         per_min = {"per_min": round(60 * number / wall), "per_cpu_min": round(60 * number / cpu)}
-        rows.append({"family": name, "series": number, **per_min})
-    return rows
+        yield {"family": name, "series": number, **per_min}
 
 
-ITEMS: dict[str, Callable[[list[Pool], int], Rows]] = {
-    "batches": run_batches,
-    "waiting": run_waiting,
-    "synthetic": run_synthetic,
-}
+def measure(item: str, folder: Path, rounds: int) -> Iterator[Row]:
+    """The rows of one item, as they come."""
+    if item == "generators":
+        return measure_generators(rounds)
+    if item == "waiting":
+        return measure_waiting(make_pool("all", folder / item), rounds)
+    return measure_pool(make_pool(item, folder / item), rounds)
+
+
+ITEMS = (*KINDS, "all", "waiting", "generators")
 
 
 def check_bars(item: str, rows: Rows) -> list[dict[str, Any]]:
     """What was to be reached, beside its worst value."""
-    if item == "batches":
-        ratios = [row["own/uni2ts"] for row in rows if "own/uni2ts" in row]
-        # of all kinds of series together, as in training; wide tables alone fill rows badly in whatever order
-        wastes = [row["own_waste"] for row in rows if row["pool"] == "all"]
-        bars = [("own/uni2ts", min(ratios), ">=", 3.0)] if ratios else []
-        bars.append(("own_waste", max(wastes), "<=", 0.03))
-    elif item == "waiting":
-        bars = [
-            ("share", max(row["share"] for row in rows), "<=", 0.05),
-            ("made_every_ms", max(row["made_every_ms"] for row in rows), "<=", float(GPU_STEP_MS)),
-        ]
-    else:
+    if item == "generators":
         bars = [("mix per_min", rows[0]["per_min"], ">=", 2000)]
+    elif item == "waiting":
+        share, made_every_ms = (max(row[name] for row in rows) for name in ("share", "made_every_ms"))
+        bars = [("share", share, "<=", 0.05), ("made_every_ms", made_every_ms, "<=", float(GPU_STEP_MS))]
+    else:
+        ratios = [row["own/uni2ts"] for row in rows if "own/uni2ts" in row]
+        bars = [("own/uni2ts", min(ratios), ">=", 3.0)] if ratios else []
+        bars.append(("own_waste", max(row["own_waste"] for row in rows), "<=", 0.03))
     return [
         {"of": name, "worst": worst, "bar": f"{sign} {bar}", "holds": worst >= bar if sign == ">=" else worst <= bar}
         for name, worst, sign, bar in bars
@@ -194,10 +191,10 @@ def check_bars(item: str, rows: Rows) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, write JSON; 1 when a bar is missed."""
+    """Measure, print, write JSON after every row; 1 when a bar is missed."""
     parser = argparse.ArgumentParser(prog="python -m tsfm_lab.bench data", description=__doc__)
-    parser.add_argument("items", nargs="*", metavar="ITEM", help=f"what to measure: {', '.join(ITEMS)}; default all")
-    parser.add_argument("--rounds", type=int, default=5, help="timed batches of each setting")
+    parser.add_argument("items", nargs="*", metavar="ITEM", help=f"what to measure: {', '.join(ITEMS)}; default each")
+    parser.add_argument("--rounds", type=int, default=3, help="timed batches of each setting")
     parser.add_argument("--output", type=Path, help="JSON file; default runs/results/data_cpu.json")
     options = parser.parse_args(arguments)
     if unknown := set(options.items) - set(ITEMS):
@@ -206,15 +203,15 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     output = options.output or paths.RUNS / "results" / "data_cpu.json"
     results, missed = read_json(output), False
-    with tempfile.TemporaryDirectory() as folder:
-        pools = make_pools(Path(folder))
-        for item in options.items or ITEMS:
-            rows = ITEMS[item](pools, options.rounds)
-            bars = check_bars(item, rows)
-            results[item] = {**describe_machine(), "rows": rows, "bars": bars}
-            write_json(output, results)
-            print(f"\n{item}: {ITEMS[item].__doc__}\n{format_rows(rows)}")
-            for bar in bars:
-                print(f"  {bar['of']} {bar['worst']} {bar['bar']}: {'holds' if bar['holds'] else 'MISSED'}")
-            missed |= not all(bar["holds"] for bar in bars)
+    for item in options.items or ITEMS:
+        rows, machine = [], describe_machine()
+        with tempfile.TemporaryDirectory() as folder:
+            for row in measure(item, Path(folder), options.rounds):
+                rows.append(row)
+                results[item] = {**machine, "rows": rows, "bars": check_bars(item, rows)}
+                write_json(output, results)
+        print(f"\n{item}\n{format_rows(rows)}")
+        for bar in results[item]["bars"]:
+            print(f"  {bar['of']} {bar['worst']} {bar['bar']}: {'holds' if bar['holds'] else 'MISSED'}")
+            missed |= not bar["holds"]
     return int(missed)

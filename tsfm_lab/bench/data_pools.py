@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import numpy as np
 from tsfm_lab.data import (
     ArrowCollection,
     Concatenation,
-    DownloadError,
     Series,
     SeriesCollection,
     SeriesList,
@@ -22,7 +21,6 @@ from tsfm_lab.data.mixture import Source
 from tsfm_lab.data.synthetic import SyntheticCollection
 from tsfm_lab.data.transforms import admissible_patch_sizes
 
-log = logging.getLogger(__name__)
 PATCH_SIZES = (8, 16, 32, 64, 128)
 
 
@@ -47,33 +45,46 @@ class Pool:
     parts: tuple[Part, ...]
 
 
-def make_pools(folder: Path, size: int = 400) -> list[Pool]:
-    """Synthetic series, aligned series to stack, wide tables and real series, each alone and all together.
+def make_pool(name: str, folder: Path) -> Pool:
+    """The pool of one of KINDS, or "all" of them together; arrow folders are made below `folder`.
 
-    size: synthetic series. The real pool is left out, with a message, where its files cannot be had. Arrow folders are
-    made below `folder`.
+    Raises: DownloadError where the files of the real series cannot be had.
     """
-    rng = np.random.default_rng(0)
-    aligned = [Series(f"walk-{i}", "2020-01-01", "h", rng.standard_normal(3000).cumsum()) for i in range(2 * size)]
-    wide = [Series(f"wide-{i}", "2020-01-01", "h", rng.standard_normal((321, 5000)).cumsum(axis=1)) for i in range(40)]
-    collections = {
-        "synthetic": SeriesList(SyntheticCollection(size), "synthetic"),
-        "aligned": SeriesList(aligned, "aligned"),
-        "wide": SeriesList(wide, "wide"),
-    }
-    try:
-        collections["smoke_pretrain"] = _real_series("smoke_pretrain")
-    except DownloadError as error:
-        log.warning("without the real pool: %s", error)
-    parts = {}
-    for name, collection in collections.items():
-        write_lotsa(collection, folder / name)
-        parts[name] = Part(collection, folder / name, stack=128 if name == "aligned" else 1)
-    return [*(Pool(name, (part,)) for name, part in parts.items()), Pool("all", tuple(parts.values()))]
+    kinds = KINDS if name == "all" else {name: KINDS[name]}
+    parts = []
+    for kind, (make, stack) in kinds.items():
+        collection = make()
+        parts.append(Part(collection, write_lotsa(collection, folder / name / kind), stack))
+    return Pool(name, tuple(parts))
 
 
-def _real_series(pool: str) -> SeriesCollection:
-    """The registered sets of a pool, but for the series that are too short for uni2ts, which stops at the first one."""
-    everything = Concatenation(load_pool(pool, progress=False), pool)
+def _synthetic() -> SeriesCollection:
+    return SeriesList(SyntheticCollection(400), "synthetic")
+
+
+def _aligned() -> SeriesCollection:
+    """Aligned univariate series, to be stacked."""
+    walks = np.random.default_rng(0).standard_normal((800, 3000)).cumsum(axis=1)
+    return SeriesList([Series(f"walk-{i}", "2020-01-01", "h", walk) for i, walk in enumerate(walks)], "aligned")
+
+
+def _wide() -> SeriesCollection:
+    """Tables of as many columns as the electricity set has."""
+    walks = np.random.default_rng(1).standard_normal((8, 321, 3000)).cumsum(axis=2)
+    return SeriesList([Series(f"wide-{i}", "2020-01-01", "h", walk) for i, walk in enumerate(walks)], "wide")
+
+
+def _real() -> SeriesCollection:
+    """The registered pretraining series, but for those too short for uni2ts, which stops at the first such one."""
+    everything = Concatenation(load_pool("smoke_pretrain", progress=False), "smoke_pretrain")
     long_enough = [s for s in everything if s.length >= 2 * admissible_patch_sizes(s.freq, PATCH_SIZES)[0]]
-    return SeriesList(long_enough, pool)
+    return SeriesList(long_enough, "smoke_pretrain")
+
+
+# kind -> what makes its series, and how many of them at most are stacked to one sample
+KINDS: dict[str, tuple[Callable[[], SeriesCollection], int]] = {
+    "synthetic": (_synthetic, 1),
+    "aligned": (_aligned, 128),
+    "wide": (_wide, 1),
+    "smoke_pretrain": (_real, 1),
+}
