@@ -150,9 +150,14 @@ def stamps(start: np.datetime64, freq: str, n: int) -> np.ndarray:
     Months, quarters and years keep the day of the month of `start` (the last day stays the last day: a month-end series
     stays one), business days skip weekends.
     """
+    return stamps_at(start, freq, np.arange(n))
+
+
+def stamps_at(start: np.datetime64, freq: str, steps: np.ndarray) -> np.ndarray:
+    """The stamps of the given steps after start, of any order: steps (m) -> (m) datetime64[s]; see `stamps`."""
     start = np.datetime64(start, "s")
     multiple, unit, _ = split_frequency(freq)
-    i = multiple * np.arange(n)
+    i = multiple * np.asarray(steps)
     if unit in SECONDS:
         return start + i * np.timedelta64(SECONDS[unit], "s")
     if unit == "W":

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tsfm_lab.data.frequency import mase_season, parse_frequency, season_length, stamps
+from tsfm_lab.data.frequency import mase_season, parse_frequency, season_length, stamps, stamps_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class Series:
         past, known = self.past_feat_dynamic_real, self.feat_dynamic_real
         return replace(
             self,
-            start=stamps(self.start, self.freq, begin + 1)[-1],
+            start=stamps_at(self.start, self.freq, [begin])[0],
             target=self.target[:, begin:end],
             past_feat_dynamic_real=None if past is None else past[:, begin:end],
             feat_dynamic_real=None if known is None else known[:, begin : end + horizon],
