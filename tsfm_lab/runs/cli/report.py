@@ -14,6 +14,7 @@ from tsfm_lab.runs.metrics import read_rows
 MAX_BYTES = 5_000_000  # of a report: small enough to send
 _DISPLAY, _INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"(?<![\\$])\$([^$\n]+?)\$(?!\$)")
 _CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
+_MARK = re.compile(r"mathml-(\d+)-mathml")
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
 # tables and long lines scroll inside their cell instead of running out of a laptop's page
 _STYLE = "<style>.jp-RenderedHTMLCommon {overflow-x: auto} pre {white-space: pre-wrap} img {max-width: 100%}</style>"
@@ -51,23 +52,29 @@ def to_html(notebook: Any, title: str) -> str:
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
     from traitlets.config import Config
 
+    formulas: list[str] = []  # MathML by number; in the text stands a mark, as nbconvert would tear the tags apart
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = mathematics_to_mathml(cell.source)
+            cell.source = take_mathematics(cell.source, formulas)
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
     hidden = {"enabled": True, "remove_input_tags": {"hide-input"}}
     exporter = HTMLExporter(embed_images=True, config=Config(TagRemovePreprocessor=hidden))
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
-    return _SCRIPT.sub("", body).replace("</head>", _STYLE + "</head>", 1)
+    body = _MARK.sub(lambda match: formulas[int(match[1])], _SCRIPT.sub("", body))
+    return body.replace("</head>", _STYLE + "</head>", 1)
 
 
-def mathematics_to_mathml(markdown: str) -> str:
-    """Replace $…$ and $$…$$ outside code by MathML, which browsers draw without a script."""
+def take_mathematics(markdown: str, formulas: list[str]) -> str:
+    """Put a mark in place of each $…$ and $$…$$ outside code, and its MathML into `formulas`: no script draws it."""
     from latex2mathml.converter import convert
 
+    def mark(formula: str, display: str) -> str:
+        formulas.append(convert(formula.strip(), display=display))
+        return f"mathml-{len(formulas) - 1}-mathml"
+
     def replace(text: str) -> str:
-        text = _DISPLAY.sub(lambda match: convert(match[1].strip(), display="block"), text)
-        return _INLINE.sub(lambda match: convert(match[1].strip()), text)
+        text = _DISPLAY.sub(lambda match: mark(match[1], "block"), text)
+        return _INLINE.sub(lambda match: mark(match[1], "inline"), text)
 
     pieces = _CODE.split(markdown)
     return "".join(piece if number % 2 else replace(piece) for number, piece in enumerate(pieces))

@@ -5,7 +5,7 @@ import pytest
 from tsfm_lab import paths
 from tsfm_lab.runs import MetricsLog, RunDirectory
 from tsfm_lab.runs.cli import watch
-from tsfm_lab.runs.cli.report import mathematics_to_mathml, write_comparison, write_report
+from tsfm_lab.runs.cli.report import to_html, write_comparison, write_report
 
 
 @pytest.fixture
@@ -63,8 +63,12 @@ def test_a_run_without_an_executed_notebook_has_no_report(runs):
 
 
 def test_mathematics_becomes_mathml_outside_code_only():
-    page = mathematics_to_mathml("costs \\$3; $x^2$ and `$HOME` and\n\n$$\\phi_k$$\n")
+    from nbformat import v4
+
+    text = "costs \\$3; $x^2$ and `$HOME` and\n\n$$\\phi_k$$\n"
+    page = to_html(v4.new_notebook(cells=[v4.new_markdown_cell(text)]), title="t")
     assert page.count("<math") == 2
+    assert "<msup><mi>x</mi><mn>2</mn></msup>" in page
     assert 'display="block"' in page
-    assert "`$HOME`" in page
-    assert "costs \\$3;" in page
+    assert "<code>$HOME</code>" in page
+    assert "mathml-" not in page
