@@ -61,6 +61,16 @@ def lines(
     return axes
 
 
+def ranges(axes: Axes, x: np.ndarray, samples: np.ndarray, labels: Sequence[str] = (), **style: object) -> Axes:
+    """Draw samples: (series draws points) over x: (points): the median draw in a band from least to largest."""
+    for row, draws in enumerate(np.asarray(samples)):
+        (line,) = axes.plot(x, np.median(draws, axis=0), label=labels[row] if len(labels) else None, **style)
+        axes.fill_between(x, draws.min(axis=0), draws.max(axis=0), color=line.get_color(), alpha=0.2, linewidth=0)
+    if len(labels):
+        axes.legend()
+    return axes
+
+
 def heatmap(
     axes: Axes,
     values: np.ndarray,
