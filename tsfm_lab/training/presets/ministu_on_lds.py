@@ -37,7 +37,7 @@ class MinistuOnLds:
     gru_learning_rate: float = 0.03
 
     # speed (sections 6 and 7)
-    timed_sizes: tuple[tuple[int, ...], ...] = ((512, 32, 4), (2048, 32, 2), (512, 192, 2))  # L, channels, batch
+    timed_sizes: tuple[tuple[int, ...], ...] = ((512, 32, 4), (2048, 32, 1), (512, 96, 2))  # L, channels, batch
     decode_lengths: tuple[int, ...] = (256, 1024, 4096)  # steps already seen
 
     def __post_init__(self) -> None:
