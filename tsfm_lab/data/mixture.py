@@ -11,6 +11,8 @@ from tsfm_lab.data.series import Series, SeriesCollection
 from tsfm_lab.data.transforms import Sample, UnusableSeries, as_sample
 
 SAMPLING = ("proportional", "uniform")
+# what files and pyarrow raise over one bad series; anything else, a lack of memory above all, ends the run
+READ_ERRORS = (OSError, ValueError, TypeError, LookupError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,15 @@ class Source:
     def _draw_index(self, rng: np.random.Generator) -> int:
         if self.sampling == "uniform":
             return int(rng.integers(len(self.collection)))
-        return int(np.searchsorted(self._steps_before, rng.integers(self._steps_before[-1]), side="right"))
+        steps = self._steps_before[-1]
+        if not steps:
+            raise UnusableSeries("empty", "no series of the collection has a step")
+        return int(np.searchsorted(self._steps_before, rng.integers(steps), side="right"))
 
     def _read(self, i: int) -> Series:
         try:
             return self.collection[int(i)]
-        except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
+        except READ_ERRORS as error:
             raise UnusableSeries(f"unreadable ({type(error).__name__})", f"series {i}: {error}") from error
 
 

@@ -15,11 +15,13 @@ class SkipReport:
     first: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, collection: str, item: str, error: UnusableSeries) -> None:
+        """Count one draw that came to nothing."""
         key = (collection, error.reason)
         self.counts[key] += 1
         self.first.setdefault(key, f"{item}: {error}")
 
     def merge(self, other: "SkipReport") -> None:
+        """Add what another report counted."""
         self.drawn += other.drawn
         self.counts.update(other.counts)
         self.first = {**other.first, **self.first}

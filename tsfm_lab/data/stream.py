@@ -19,7 +19,7 @@ from tsfm_lab.data.skips import SkipReport
 from tsfm_lab.data.transforms import Sample, Transform, UnusableSeries, apply_chain
 from tsfm_lab.nn.packing import SEGMENTATIONS, SegmentPlan, plan_segments
 
-WINDOW_ROWS = 128  # first-fit-decreasing wastes about 7 % of the tokens on 8 rows, 2 % on 128
+WINDOW_ROWS = 128  # packing narrow and wide series together wastes 8 % of the tokens on 8 rows, below 1 % on 128
 MAX_SKIPS = 1000  # unusable draws in a row that end a run: its data cannot be what was meant
 
 

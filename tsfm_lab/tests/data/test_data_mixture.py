@@ -126,6 +126,11 @@ def test_empty_collections_and_mixtures_are_refused():
         Mixture([])
 
 
+def test_a_collection_of_empty_series_is_unusable_and_stops_nothing_else():
+    with pytest.raises(UnusableSeries, match="no series of the collection has a step"):
+        Source(collection([0, 0])).draw(np.random.default_rng(0))
+
+
 class Broken(SeriesCollection):
     name, pool = "broken", "user"
 
