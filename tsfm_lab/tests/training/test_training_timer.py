@@ -241,9 +241,11 @@ def test_a_finished_run_is_not_repeated_and_returns_the_best_weights(table, tmp_
     assert all(torch.equal(value, first.state_dict()[key]) for key, value in again.state_dict().items())
 
 
-def test_a_killed_run_goes_on_and_repeats_the_losses_of_an_unbroken_one(table, tmp_path, monkeypatch):
+@pytest.mark.parametrize("learning_rate", [1e-2, 100.0])  # the best weights come after the break, or before it
+def test_a_killed_run_goes_on_and_repeats_the_losses_of_an_unbroken_one(table, tmp_path, monkeypatch, learning_rate):
+    options = {"epochs": 3, "learning_rate": learning_rate}
     whole = RunDirectory(tmp_path / "whole", {})
-    expected = train(whole, table, epochs=3)
+    expected = train(whole, table, **options)
     broken = RunDirectory(tmp_path / "broken", {})
     step = TimerTraining.training_step
 
@@ -254,9 +256,9 @@ def test_a_killed_run_goes_on_and_repeats_the_losses_of_an_unbroken_one(table, t
 
     monkeypatch.setattr(TimerTraining, "training_step", killed)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        train(broken, table, epochs=3)
+        train(broken, table, **options)
     monkeypatch.undo()
-    module = train(broken, table, epochs=3)
+    module = train(broken, table, **options)
     for column in ("step", "loss", "lr", "val_loss"):
         assert broken.metrics(COLUMNS).column(column) == whole.metrics(COLUMNS).column(column)
     assert all(torch.equal(value, expected.state_dict()[key]) for key, value in module.state_dict().items())
