@@ -29,20 +29,46 @@
 # work, not enough to settle the question. `runs/params/04_pretrain_stu.lab.yaml` and `.full.yaml` are for that.
 
 # %% tags=["parameters"]
-SCALE = "smoke"  # "smoke" (about a minute on two CPU cores), "lab" (one GPU, ten minutes) or "full" (as published)
-MODELS = None  # ["moirai", "moirai_hybrid", …]; a variant is written "moirai_hybrid+num_eigh=8+causal=false"
-SEEDS = None  # [0, 1, …] of weights and batches
-MAX_STEPS = None  # optimiser steps of each run
-VARIANTS = None  # models of the shorter comparison in section 9; [] leaves it out
+SCALE = "smoke"  # smoke (about a minute on two CPU cores), lab (one GPU, ten minutes) or full (as published)
+# what is compared; a variant of a model is written with its options, see VARIANTS in the preset
+MODELS = None  # list of moirai, moirai_hybrid and variants
+SEEDS = None  # list of seeds, of weights and batches alike
+VARIANTS = None  # models of the shorter comparison in section 9; an empty list leaves it out
 VARIANT_STEPS = None  # optimiser steps of each variant
-DATA = None  # sets to pretrain on: "synthetic", names of the registry, "lotsa_v1_unweighted", folders; "name=weight"
-HELD_OUT = None  # sets of the registry to score forecasts on
+RESUME_STEPS = None  # optimiser steps of the run that is interrupted in section 8
+# data
+DATA = None  # list of sets to pretrain on: synthetic, names or pools of the registry, lotsa_v1_unweighted, folders
+SYNTHETIC_SERIES = None  # series of the synthetic set
+SYNTHETIC_LENGTH = None  # steps of each
+HELD_OUT = None  # list of sets of the registry to score forecasts on
+HELD_OUT_SERIES = None  # series of each, at most
+HELD_OUT_WINDOWS = None  # last windows of each series
+CONTEXT_LENGTH = None  # steps of history that a scored forecast sees
+NUM_SAMPLES = None  # draws of a scored forecast
+# model
+D_MODEL = None  # width; 64 channels a head
+NUM_LAYERS = None  # layers of the encoder
+PATCH_SIZES = None  # list of patch sizes, steps
+MAX_SEQ_LEN = None  # tokens of a packed row, and lags of the filters
+# optimisation
 BATCH_ROWS = None  # packed rows of a batch
-MICRO_ROWS = None  # rows of one forward pass; lower it when memory is short, the steps stay the same
+MAX_STEPS = None  # optimiser steps of each run
+STEPS_PER_EPOCH = None  # steps that the tables count as an epoch
 LR = None  # highest learning rate
-PRECISION = None  # "fp32", "tf32" or "bf16"
-DEVICE = None  # "auto", "cpu" or "gpu"
+WEIGHT_DECAY = None  # of AdamW
+GRADIENT_CLIP = None  # largest norm of the gradient
+WARMUP_STEPS = None  # steps of linear warm-up; takes precedence over WARMUP_FRACTION
+WARMUP_FRACTION = None  # warm-up as a share of MAX_STEPS
+PRECISION = None  # fp32, tf32 or bf16
+COMPILE = None  # True compiles the encoder
+VAL_EVERY = None  # steps between two scorings
+# machine; nothing here changes the name of the run
+MICRO_ROWS = None  # rows of one forward pass; lower it when memory is short, the steps stay the same
 NUM_WORKERS = None  # processes that make batches
+DEVICE = None  # auto, cpu or gpu
+CHECKPOINT_STEPS = None  # steps between two checkpoints
+CHECKPOINT_MINUTES = None  # minutes between two checkpoints
+TENSORBOARD = None  # True writes TensorBoard files too
 
 # %%
 import itertools
@@ -76,9 +102,10 @@ if config.scale == "smoke":
     torch.set_num_threads(1)  # the matrices are too small for more, and sums keep their order
 
 # %% [markdown]
-# Every field of the preset is a parameter (`-p WEIGHT_DECAY 0.05`); a misspelt one is refused. The hash of the
-# configuration names the directory `run.path`; a child directory for each model and seed holds its `metrics.csv`,
-# checkpoints and trained weights. Running this notebook again goes on where it stopped.
+# `None` stands for the preset's value, and a misspelt parameter is refused. The hash of the configuration names the
+# directory `run.path`; a child directory for each model and seed holds its `metrics.csv`, checkpoints and trained
+# weights. Running this notebook again goes on where it stopped. A variant of a model is written
+# `moirai_hybrid+num_eigh=8+causal=false`, a set that counts as 20 series `elnino=20`.
 
 # %% [markdown]
 # ## 1 · From a series to tokens: the ten transforms
@@ -247,7 +274,8 @@ for (spec, seed), group in metrics.groupby(["model", "seed"]):
 
 # %% tags=["nbval-ignore-output"]
 axes = plotting.figure(4, width=11, height=2.6)
-curves = metrics.groupby(["model", "step"])[["time_s", "loss", "val_wql"]].mean()
+by_step = metrics.groupby(["model", "step"])[["time_s", "loss", "val_wql"]]
+curves, deviation = by_step.mean(), by_step.std().fillna(0)
 first = curves.loc[config.models[0], "loss"]
 for number, spec in enumerate(config.models):
     curve, style = curves.loc[spec], {"color": f"C{number}"}
@@ -255,11 +283,12 @@ for number, spec in enumerate(config.models):
     smoothed, smooth_gap = (values.rolling(smooth).mean() for values in (loss, gap))
     plotting.lines(axes[0], smoothed.index, smoothed, [spec], xlabel="step", ylabel="loss", **style)
     plotting.lines(axes[1], gap.index, smooth_gap, xlabel="step", ylabel=f"loss − loss of {config.models[0]}", **style)
-    plotting.lines(axes[2], wql.index, wql, xlabel="step", ylabel="WQL / seasonal naive", **style)
+    spread = deviation.loc[spec, "val_wql"][wql.index]
+    plotting.lines(axes[2], wql.index, wql, spread=spread, xlabel="step", ylabel="WQL / seasonal naive", **style)
     plotting.lines(
         axes[3], curve["time_s"].fillna(0)[wql.index], wql, xlabel="seconds", ylabel="WQL / seasonal naive", **style
     )
-axes[0].set_title("Loss, and score on held-out series; mean over the seeds")
+axes[0].set_title("Loss, and score on held-out series: mean, and standard deviation over the seeds")
 plt.show()
 
 # %% tags=["nbval-ignore-output"]

@@ -1,10 +1,11 @@
 """Models by name, their presets, and one child directory each."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
+from tsfm_lab import paths
 from tsfm_lab.models import MoiraiHybridModule, MoiraiModule
 from tsfm_lab.runs import RunDirectory, resolve_config
 from tsfm_lab.runs.config import hashed_fields
@@ -110,6 +111,14 @@ def test_the_full_preset_is_the_published_setting():
     assert (full.max_steps, full.steps_per_epoch, full.warmup_steps) == (10_000, 100, 10_000)
     assert (full.lr, full.weight_decay, full.gradient_clip, full.precision) == (1e-3, 0.1, 1.0, "fp32")
     assert full.data == ("lotsa_v1_unweighted",)
+
+
+def test_the_notebook_offers_every_field_of_its_preset_in_lines_that_papermill_can_read():
+    script = (paths.NOTEBOOKS / "04_pretrain_stu.py").read_text()
+    cell = script.partition('tags=["parameters"]\n')[2].partition("\n# %%")[0]
+    lines = [line for line in cell.splitlines() if line and not line.startswith("#")]
+    assert {line.partition(" = ")[0].lower() for line in lines} == {field.name for field in fields(TINY)}
+    assert all(line.count("=") == 1 for line in lines)  # a second one, in the comment, confuses papermill
 
 
 def test_what_the_machine_decides_does_not_change_the_name_of_a_run():
