@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from tsfm_lab import paths
+from tsfm_lab.bench.moirai_forecast import measure_forecast
 from tsfm_lab.bench.moirai_mixing import measure_mixing
 from tsfm_lab.bench.moirai_step import count_all, make_modules, measure_memory, measure_steps
 from tsfm_lab.bench.precision import Setting, settings_of
@@ -26,6 +27,7 @@ Rows = list[dict[str, Any]]
 # item → ratio → what it must not exceed, on a CPU in float32
 BARS = {
     "step": {"baseline/uni2ts": 0.65, "hybrid/baseline": 0.90, "hybrid/uni2ts": 0.58},
+    "forecast": {"baseline/uni2ts, fixed": 1 / 10, "baseline/uni2ts, auto": 1 / 12},
     "mixing": {"stu/attention_dense": 0.45, "stu/attention_blocks": 0.65},
 }
 
@@ -49,7 +51,18 @@ def run_mixing(settings: list[Setting], rounds: int) -> Rows:
     return [measure_mixing(n, setting, 3 * rounds) for setting in settings for n in SEGMENTS]
 
 
-ITEMS: dict[str, Callable[[list[Setting], int], Rows]] = {"step": run_steps, "mixing": run_mixing, "memory": run_memory}
+def run_forecasts(settings: list[Setting], rounds: int) -> Rows:
+    """Forecasts of 16 series by small models: context 1000, horizon 96, 100 samples."""
+    eager = [setting for setting in settings if not setting.compiled]
+    return [measure_forecast(size, setting, rounds) for setting in eager for size in (32, 64, "auto")]
+
+
+ITEMS: dict[str, Callable[[list[Setting], int], Rows]] = {
+    "step": run_steps,
+    "mixing": run_mixing,
+    "forecast": run_forecasts,
+    "memory": run_memory,
+}
 
 
 def check_bars(item: str, rows: Rows) -> list[dict[str, Any]]:

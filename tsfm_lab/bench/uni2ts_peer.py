@@ -5,7 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from tsfm_lab.models.moirai import MoiraiModule
@@ -32,3 +35,20 @@ def make_uni2ts_loss(module: nn.Module) -> Callable[[Mapping[str, Tensor]], Tens
     loss = PackedNLLLoss()
     scored = ("target", "prediction_mask", "observed_mask", "sample_id", "variate_id")
     return lambda batch: loss(pred=module(**batch), **{name: batch[name] for name in scored})
+
+
+def make_uni2ts_forecast(module: MoiraiModule, target: np.ndarray, **options: Any) -> Callable[[], Tensor]:
+    """uni2ts's forecast of complete histories (b c t) with `module`'s weights; options of its MoiraiForecast."""
+    from uni2ts.model.moirai import MoiraiForecast as PeerForecast
+
+    device = next(module.parameters()).device
+    dims = {"target_dim": target.shape[1], "feat_dynamic_real_dim": 0, "past_feat_dynamic_real_dim": 0}
+    peer = PeerForecast(module=load_as_uni2ts(module).to(device).eval(), **dims, **options)
+    history = torch.from_numpy(target).transpose(1, 2).to(device)
+    observed, is_pad = torch.ones_like(history, dtype=torch.bool), torch.zeros_like(history[..., 0], dtype=torch.bool)
+
+    @torch.inference_mode()
+    def forecast() -> Tensor:
+        return peer(history, observed, is_pad)
+
+    return forecast

@@ -22,6 +22,7 @@ from tsfm_lab.distributions import (
     encode_output,
 )
 from tsfm_lab.models.checkpoint import CheckpointMixin
+from tsfm_lab.models.packed_batch import FIELDS, validate_packed_batch
 from tsfm_lab.nn.attention_blocks import AttentionBlocks, plan_blocks
 from tsfm_lab.nn.embed import MultiInSizeLinear
 from tsfm_lab.nn.encoder import PackedEncoder, TransformerEncoder
@@ -117,7 +118,13 @@ class PackedForecaster(nn.Module):
         -------
         A law of batch shape (b t p), on the target's scale. It says nothing of padding and of positions past the
         patch size.
+
+        Raises
+        ------
+        ValueError: the fields are no packed batch, see `validate_packed_batch`.
         """
+        fields = (target, observed_mask, sample_id, time_id, variate_id, prediction_mask, patch_size)
+        validate_packed_batch(dict(zip(FIELDS, fields, strict=True)), self.patch_sizes)
         loc, scale, x = self._embed(target, observed_mask, sample_id, variate_id, prediction_mask, patch_size)
         x = self._encode(x, sample_id, time_id, variate_id, patch_size, segments, blocks)
         raw = self.param_proj(x.flatten(0, 1), patch_size.flatten())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+FIELDS = ("target", "observed_mask", "sample_id", "time_id", "variate_id", "prediction_mask", "patch_size")
 BOOLEAN = ("observed_mask", "prediction_mask")
 PER_VALUE = ("target", "observed_mask")
 PER_TOKEN = ("sample_id", "time_id", "variate_id", "prediction_mask", "patch_size")
