@@ -223,6 +223,16 @@ def test_training_lowers_the_loss_and_leaves_the_record_and_the_model(table, tmp
     assert torch.equal(TimerXL.from_pretrained(run.path / "model")(x), module(x))
 
 
+def test_a_model_that_comes_in_evaluation_mode_is_trained_with_dropout_all_the_same(table, tmp_path):
+    losses = []
+    for name in ("eval", "train"):
+        module = small(dropout=0.5).train(name == "train")
+        run = RunDirectory(tmp_path / name, {})
+        train(run, table, module, epochs=1)
+        losses.append(run.metrics(COLUMNS).column("loss"))
+    assert losses[0] == losses[1]
+
+
 def test_training_stops_after_patience_and_returns_the_best_weights(table, tmp_path):
     run, module = RunDirectory(tmp_path / "run", {}), small()
     begun = {key: value.clone() for key, value in module.state_dict().items()}
