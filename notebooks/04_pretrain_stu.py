@@ -88,6 +88,7 @@ from tsfm_lab.evaluation import (
     at_equal_time,
     open_held_out,
     read_metrics,
+    save_table,
     table_of_runs,
 )
 from tsfm_lab.runs import Preempted, open_run, resolve_config
@@ -248,12 +249,12 @@ for seed in config.seeds:
 
 # %% tags=["nbval-ignore-output"]
 runs_table = table_of_runs(run.path, config.steps_per_epoch)
-runs_table.to_csv(run.path / "runs.csv", index=False)
+save_table(runs_table, run.path / "runs.csv")
 runs_table.round(2)
 
 # %%
 metrics = read_metrics(run.path)
-metrics.to_csv(run.path / "metrics_of_all.csv", index=False)
+save_table(metrics, run.path / "metrics_of_all.csv")
 assert set(runs_table["status"]) == {"finished"}
 smooth = max(10, config.max_steps // 10)
 for (spec, seed), group in metrics.groupby(["model", "seed"]):
@@ -295,7 +296,7 @@ plt.show()
 columns = ["loss", "val_mase", "val_wql"]
 equal = {"steps": at_equal_steps(metrics, columns, smooth), "time": at_equal_time(metrics, columns, smooth)}
 comparison = pd.concat(equal, names=["equal", "row"]).reset_index("equal")
-comparison.to_csv(run.path / "comparison.csv", index=False)
+save_table(comparison, run.path / "comparison.csv")
 summary = comparison.groupby(["equal", "model"])[["step", "time_s", *columns]].agg(["mean", "std"])
 summary.round(3)
 
@@ -334,7 +335,7 @@ rows = [
 ]
 rows += [{"set": name, "model": "seasonal naive", "seed": 0, **values} for name, values in score.naive.items()]
 results = pd.DataFrame(rows)
-results.to_csv(run.path / "results.csv", index=False)
+save_table(results, run.path / "results.csv")
 results.groupby(["set", "model"])[["mase", "wql"]].agg(["mean", "std"]).round(4)
 
 # %% [markdown]
@@ -400,7 +401,7 @@ table = table_of_runs(compared, config.steps_per_epoch)[["model", "seed", "param
 ablation = table.merge(at_equal_steps(read_metrics(compared), columns, smooth), on=["model", "seed"]).drop(
     columns="step"
 )
-ablation.to_csv(run.path / "ablation.csv", index=False)
+save_table(ablation, run.path / "ablation.csv")
 ablation.round(3)
 
 # %% tags=["nbval-ignore-output"]

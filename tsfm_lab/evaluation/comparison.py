@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsfm_lab.runs.directory import read_manifest
+from tsfm_lab.runs import atomic_write
+from tsfm_lab.runs.directory import global_rank, read_manifest
 
 if TYPE_CHECKING:
     import pandas
@@ -73,6 +74,13 @@ def at_equal_time(metrics: "pandas.DataFrame", columns: list[str], smooth: int =
         time_s = group.groupby("model")["time_s"].max().min()
         parts.append(_last_values(group[~(group["time_s"] > time_s)], columns, smooth))
     return pd.concat(parts, ignore_index=True)
+
+
+def save_table(table: "pandas.DataFrame", path: Path) -> None:
+    """Write a table as CSV, whole or not at all; of several ranks only rank 0 does."""
+    if global_rank() == 0:
+        with atomic_write(path) as file:
+            table.to_csv(file, index=False)
 
 
 def _last_values(metrics: "pandas.DataFrame", columns: list[str], smooth: int) -> "pandas.DataFrame":

@@ -102,11 +102,13 @@ class Checkpoints(lightning.Callback):
         trainer.save_checkpoint(path)
         self._last = time.monotonic()
         failure = trainer.strategy.checkpoint_io.failure
-        if failure is None:
-            self._saved = path
+        if trainer.strategy.reduce_boolean_decision(failure is not None, all=False):  # rank 0 alone writes
+            if must_succeed:
+                raise OSError(
+                    f"the last checkpoint {path} could not be written; free some space and start again"
+                ) from failure
+            return
+        self._saved = path
+        if trainer.is_global_zero:
             for old in sorted(self.folder.glob("step-*.ckpt"))[: -self.keep]:
                 old.unlink()
-        elif must_succeed:
-            raise OSError(
-                f"the last checkpoint {path} could not be written; free some space and start again"
-            ) from failure

@@ -85,6 +85,7 @@ def fit(
             ) from error
         raise
     run.finish()
+    model.trainer.strategy.barrier()  # no rank reads the run's files before rank 0 has written them
 
 
 def _fit(

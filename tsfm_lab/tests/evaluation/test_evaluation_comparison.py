@@ -2,7 +2,7 @@
 
 import pytest
 
-from tsfm_lab.evaluation import at_equal_steps, at_equal_time, read_metrics, table_of_runs
+from tsfm_lab.evaluation import at_equal_steps, at_equal_time, read_metrics, save_table, table_of_runs
 from tsfm_lab.runs import RunDirectory
 
 SECONDS = {"slow": 2.0, "fast": 1.0}  # of a step
@@ -51,6 +51,15 @@ def test_the_table_of_runs_has_speed_epoch_and_attempts(run):
     assert table["status"].tolist() == ["finished"] * 2
     assert table["parameters"].tolist() == [7, 7]
     assert table["steps"].tolist() == [10, 10]
+
+
+def test_a_table_is_written_by_rank_0_alone(run, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    save_table(read_metrics(run), run / "table.csv")
+    assert not (run / "table.csv").exists()
+    monkeypatch.setenv("RANK", "0")
+    save_table(read_metrics(run), run / "table.csv")
+    assert (run / "table.csv").read_text().startswith("model,seed,step")
 
 
 def test_a_directory_without_trained_models_is_an_error(tmp_path):
