@@ -7,6 +7,7 @@ filters, gradients of weights and input.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,11 @@ FILTER_BARS = {"seconds": 3.0, "peak_mib": 1024, "error": 1e-8}
 
 def run_layer(peer: Path | None, device: torch.device, rounds: int) -> Rows:
     """Forward and backward of one layer; a/b: how many times faster a is than b."""
-    return [measure_layer(*size, peer, device, rounds) for size in SIZES]
+    rows = []
+    for size in SIZES:
+        rows.append(measure_layer(*size, peer, device, rounds))
+        print(format_rows(rows[-1:]), file=sys.stderr, flush=True)  # the whole takes minutes
+    return rows
 
 
 def run_memory(peer: Path | None, device: torch.device, rounds: int) -> Rows:

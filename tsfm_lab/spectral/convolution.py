@@ -159,7 +159,9 @@ class FilterBank:
         return BankState(alpha[..., None] ** t * state.h + taken_in, state.length + t)
 
     def check_length(self, length: int) -> None:
-        """Raise if a sequence of `length` steps is longer than the filters."""
+        """Raise if a sequence of `length` steps is empty, or longer than the filters."""
+        if length < 1:
+            raise ValueError(f"a sequence must have at least 1 step, got {length}")
         if length > self.seq_len:
             raise ValueError(
                 f"sequence of {length} steps is longer than the filters, seq_len={self.seq_len}: "

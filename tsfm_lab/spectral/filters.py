@@ -48,7 +48,7 @@ def get_spectral_filters(
 ) -> Tensor:
     """φ_k = σ_k^¼ u_k for the K largest eigenvalues σ_k of `get_hankel(seq_len)`; computed in float64 and remembered.
 
-    The sign is canonical: each filter ends in a positive lobe, so filter k starts with the sign (−1)ᵏ.
+    The sign is canonical: each filter ends in a positive lobe (and filter k, from 0, has k changes of sign).
 
     Parameters
     ----------

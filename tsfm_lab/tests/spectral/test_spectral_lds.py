@@ -41,11 +41,11 @@ def test_the_scan_equals_the_loop_with_its_gradients(length, diagonal):
 
 
 def test_float32_keeps_up_with_float64_over_4096_steps():
-    lds = random_LDS(8, 2, 2, spectral_radius=0.999)
+    lds = random_LDS(8, 2, 2, spectral_radius=0.9999, seed=1)
     u = make_input(1, 4096, 2)
     expected = run_loop(lds.double(), u)
     error = (lds.float()(u.float()) - expected).norm() / expected.norm()
-    assert error < 1e-5  # powers squared in float32 instead are off by 1e-4
+    assert error < 1e-6  # powers squared in float32 instead are off by 6e-5
 
 
 def test_scan_of_one_is_the_sum_so_far():

@@ -250,6 +250,7 @@ def poison(x: torch.Tensor, value: float) -> torch.Tensor:
         (make_input(10), "must be .b t 3. or .t 3., got shape"),
         (make_input(1, 2, 10, 3), "must be .b t 3. or .t 3., got shape"),
         (make_input(2, 65, 3), "65 steps is longer than the filters, seq_len=64: build them with seq_len >= 65"),
+        (make_input(2, 0, 3), "at least 1 step, got 0"),
         (poison(make_input(2, 10, 3), math.nan), "x must be finite, got NaN or infinity"),
         (poison(make_input(2, 10, 3), math.inf), "x must be finite, got NaN or infinity"),
     ],
