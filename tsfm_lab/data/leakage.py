@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsfm_lab.data.fingerprints import DIMENSIONS, MOVES, TOLERANCE, WINDOW, Corpus, Table, scan
+from tsfm_lab.data.fingerprints import DIMENSIONS, MOVES, MOVING, TOLERANCE, Corpus, Table, scan
 from tsfm_lab.data.followers import find_followers
 from tsfm_lab.data.series import Series, variate_name
 
@@ -98,7 +98,7 @@ def _common_runs(table: Table, fine: Corpus, k: int) -> list[tuple[int, int, int
         c, f = seeds[first].T
         steps, ends = _grow(A, B, c, f, k)
         most = np.minimum(coarse.lengths[coarse.of[c]], fine.lengths[fine.of[f]] // k)
-        long = steps >= np.minimum(RUN, np.maximum(0.75 * most, WINDOW))
+        long = steps >= np.minimum(RUN, np.maximum(0.75 * most, MOVING + 2))
         runs += zip(coarse.of[c[long]].tolist(), fine.of[f[long]].tolist(), steps[long].tolist(), strict=True)
         seeds = seeds[seeds[:, 0] >= ends[group.reshape(-1)]]  # the same diagonal may hold another run, after a gap
     return runs

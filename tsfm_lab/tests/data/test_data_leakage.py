@@ -105,6 +105,37 @@ def test_series_that_only_look_alike_are_no_leak(kind):
     assert find_leaks(pretraining, heldout) == []
 
 
+def test_short_series_of_small_counts_do_not_meet_by_chance():
+    def counts(name, seed):
+        rows = np.random.default_rng(seed).integers(0, 5, (1000, 12))
+        return [made(f"{name}{i}", row, "Y") for i, row in enumerate(rows)]
+
+    assert find_leaks(counts("p", 1), counts("h", 2), blocks=(1,)) == []
+
+
+def test_a_short_common_burst_before_zeros_is_no_run():
+    burst, zeros = walk(WINDOW, 20) - 100, np.zeros(80)
+    p, held = (np.concatenate([walk(300, seed), burst, zeros]) for seed in (21, 22))
+    assert find_leaks([made("p", p)], [made("h", held)]) == []
+
+
+def test_rounding_hides_no_series_near_a_border_of_the_search():
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(300, WINDOW)) * 100
+    near = rows * (1 + 1e-4 * rng.normal(size=rows.shape))
+    leaks = find_leaks(
+        [made(f"p{i}", row, "Y") for i, row in enumerate(near)], [made(f"h{i}", row, "Y") for i, row in enumerate(rows)]
+    )
+    rich = {leak.pretraining[1:] for leak in leaks}
+    assert all(leak.pretraining[1:] == leak.heldout[1:] for leak in leaks)
+    D = np.diff(rows, n=2, axis=1)
+    D /= np.linalg.norm(D, axis=1, keepdims=True)
+    sizes = np.sort(np.abs(D), axis=1)
+    told = ((sizes > 0.03).sum(axis=1) >= 6) & ((np.diff(sizes, axis=1) > 6e-3).sum(axis=1) >= 5)
+    assert told.sum() > 200
+    assert {str(i) for i in np.flatnonzero(told)} <= rich
+
+
 def test_the_windows_of_the_search_are_those_made_one_by_one():
     rows = [walk(60, 1), np.full(30, 2.0), walk(45, 2)]
     rows[2][10] = np.nan

@@ -232,7 +232,7 @@ def test_a_folder_of_another_kind_says_what_it_lacks(tmp_path):
 
 
 def test_parquet_is_read_by_row_group(tmp_path):
-    parts = rows("2-d")
+    parts = [*rows("2-d"), *rows("2-d")]
     table = pa.table(
         {
             "item_id": [row["item_id"] for row in parts],
@@ -241,17 +241,17 @@ def test_parquet_is_read_by_row_group(tmp_path):
             "target": pa.array([list(row["target"]) for row in parts], pa.list_(pa.list_(pa.float32()))),
         }
     )
-    pq.write_table(table, tmp_path / "x.parquet", row_group_size=1)
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=2)
     collection = pickle.loads(pickle.dumps(load(tmp_path / "x.parquet")))
-    assert collection.lengths.tolist() == [20, 21, 22]
-    for i in (2, 0, 1):
+    assert collection.lengths.tolist() == [20, 21, 22] * 2
+    for i in (5, 2, 0, 3, 1, 4):
         np.testing.assert_array_equal(collection[i].target, parts[i]["target"])
     (tmp_path / "many").mkdir()
     for i in range(6):
         shutil.copy(tmp_path / "x.parquet", tmp_path / "many" / f"{i}.parquet")
     many = load(tmp_path / "many")
-    np.testing.assert_array_equal(many[16].target, parts[1]["target"])
-    assert [s.item_id for s in many[::3]] == ["x0"] * 6
+    np.testing.assert_array_equal(many[33].target, parts[3]["target"])
+    assert [s.item_id for s in many[::3]] == ["x0"] * 12
 
 
 def test_a_broken_or_foreign_parquet_file_is_named(tmp_path):
