@@ -9,6 +9,7 @@ from tsfm_lab.data.mixture import Mixture, Source
 from tsfm_lab.data.packing import packing_waste
 from tsfm_lab.data.stream import WINDOW_ROWS, TrainingStream
 from tsfm_lab.data.transforms import pretraining_chain
+from tsfm_lab.models.packed_batch import validate_packed_batch
 from tsfm_lab.nn.packing import plan_segments
 
 TOKENS = 32  # of a row: small, so that a window takes milliseconds
@@ -110,6 +111,10 @@ def test_samples_of_a_batch_are_whole():
             assert (~masked).any()
             for variate in batch["variate_id"][row, here].unique():
                 assert time[batch["variate_id"][row, here] == variate].diff().eq(1).all()
+
+
+def test_batches_pass_the_check_of_the_models():
+    validate_packed_batch(stream(batch_rows=128).batch(0), patch_sizes=(8, 16))
 
 
 @pytest.mark.parametrize("segment_by", ["variate", "sample"])
