@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,16 @@ def test_a_finished_run_is_not_trained_again_and_gives_its_weights(tmp_path, mon
     saved = type(fresh.module).from_pretrained(run.path / "model")
     assert torch.equal(fresh.module.in_proj.weight, saved.in_proj.weight)
     assert not torch.equal(fresh.module.in_proj.weight, untrained)
+
+
+def test_a_run_killed_after_its_last_checkpoint_only_has_to_finish(tmp_path):
+    run = tiny_run.train(tmp_path, 3)
+    before = (run.path / "metrics.csv").read_text()
+    (run.path / "manifest.json").unlink()
+    shutil.rmtree(run.path / "model")
+    assert tiny_run.train(tmp_path, 3).finished
+    assert (run.path / "metrics.csv").read_text() == before
+    assert (run.path / "model" / "model.safetensors").exists()
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
