@@ -75,16 +75,18 @@ def judge(y_hat: Tensor, problems: Problems) -> Tensor:
 
 
 def fit(module: nn.Module, problems: Problems, num_steps: int, learning_rate: float) -> Tensor:
-    """Adam on all sequences at once; the error of each system (m).
+    """Adam on all sequences at once, its learning rate falling linearly to zero; the error of each system (m).
 
     The losses of the systems are added, and Adam scales each number by its own gradients: neither mixes systems.
     """
     optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=num_steps)
     for _ in range(num_steps):
         loss = (module(problems.u) - problems.y).square().mean(dim=(1, 2)).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
     with torch.no_grad():
         return judge(module(problems.u_new), problems)
 

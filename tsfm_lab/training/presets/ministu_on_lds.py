@@ -8,7 +8,7 @@ class MinistuOnLds:
     """The systems, the unit, the other learners and the sizes that are timed. All of it runs on the CPU."""
 
     scale: str
-    seeds: tuple[int, ...] = (0, 1, 2)  # of systems, weights and inputs
+    seeds: tuple[int, ...] = (0, 1, 2)  # of systems, weights and inputs (section 3)
 
     # training (section 3)
     state_dim: int = 16
@@ -27,21 +27,22 @@ class MinistuOnLds:
 
     # other learners (section 5)
     radii: tuple[float, ...] = (0.9, 0.99, 0.999)  # spectral radii of the systems
+    systems: int = 8  # of each radius
     noise: float = 0.1  # of the noisy outputs, in standard deviations of the clean ones
     data_seq_len: int = 128  # steps
     data_sequences: int = 8  # sequences to learn from
     adam_steps: int = 200
-    # learning rates: the best of 0.3, 0.1, 0.03, 0.01 on systems of other seeds
-    stu_learning_rate: float = 0.3
-    lds_learning_rate: float = 0.1
-    gru_learning_rate: float = 0.03
+    # first learning rates, falling to zero: the best of 3, 1, 0.3, 0.1, 0.03, 0.01 on systems of other seeds
+    stu_learning_rate: float = 1.0
+    lds_learning_rate: float = 0.3
+    gru_learning_rate: float = 0.1
 
     # speed (sections 6 and 7)
     timed_sizes: tuple[tuple[int, ...], ...] = ((512, 32, 4), (2048, 32, 1), (512, 96, 2))  # L, channels, batch
     decode_lengths: tuple[int, ...] = (256, 1024, 4096)  # steps already seen
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "general_steps", "adam_steps", "batch_size", "data_sequences"):
+        for name in ("num_steps", "general_steps", "adam_steps", "batch_size", "systems", "data_sequences"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.seeds or not self.radii:
@@ -61,6 +62,7 @@ MINISTU_ON_LDS = {
         batch_size=32,
         floor_seq_len=2048,
         radii=(0.9, 0.97, 0.99, 0.997, 0.999),
+        systems=16,
         data_seq_len=256,
         adam_steps=2000,
         timed_sizes=((512, 64, 8), (1024, 64, 8), (4096, 64, 2), (512, 384, 4), (1024, 384, 2)),
@@ -80,6 +82,7 @@ MINISTU_ON_LDS = {
         batch_size=32,
         floor_seq_len=4096,
         radii=(0.9, 0.97, 0.99, 0.997, 0.999),
+        systems=16,
         data_seq_len=512,
         data_sequences=16,
         adam_steps=3000,
