@@ -41,7 +41,7 @@ def from_frame(
 
     item: column of series names, makes the frame long; by default one of item_id, unique_id, series_id, if present.
     time: column of stamps; by default a date index, or one of timestamp, date, ds, time, datetime.
-    target: column(s) to forecast; by default every numeric column that has no other part.
+    target: column(s) to forecast; by default every column that has no other part, and then all must hold numbers.
     past, known: covariate columns up to the last target, and beyond it: rows at the end without any target, but with
     known covariates, are the future.
     multivariate: the target columns are variates of one item, not items of their own.
