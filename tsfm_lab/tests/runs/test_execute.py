@@ -20,7 +20,7 @@ def status(run):
     return json.loads((run / "status.json").read_text())
 
 
-def wait_until(condition, seconds=30):
+def wait_until(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -75,7 +75,7 @@ def test_a_failing_cell_is_named_and_exits_non_zero(tiny):
 def test_a_signal_ends_the_attempt_as_preempted(waiting, number):
     process, run = waiting
     process.send_signal(number)
-    assert process.wait(timeout=30) == 75
+    assert process.wait(timeout=120) == 75
     assert status(run)["state"] == "preempted"
     assert read_manifest(run)["attempts"][-1]["status"] == "preempted"
 
