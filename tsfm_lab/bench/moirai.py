@@ -40,10 +40,10 @@ def run_steps(settings: list[Setting], rounds: int) -> Rows:
 
 
 def run_memory(settings: list[Setting], rounds: int) -> Rows:
-    """Peak memory of that step."""
+    """Parameters of the models, and the peak memory of that step."""
     modules = make_modules(settings[0].device)
     rows = [measure_memory(modules, 39, setting) for setting in settings if not setting.compiled]
-    return [{"segments": "parameters", **count_all(modules)}, *rows]
+    return [{"measure": "parameters", **count_all(modules)}, *rows]
 
 
 def run_mixing(settings: list[Setting], rounds: int) -> Rows:

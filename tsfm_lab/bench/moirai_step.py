@@ -56,7 +56,7 @@ def measure_steps(
     row = {"segments": num_segments, "variates_per_sample": list(variates), **setting.describe()}
     row |= {name: timing.summary() for name, timing in times.items()}
     pairs = [("hybrid", "baseline"), ("hybrid_matched", "baseline"), ("baseline", "uni2ts"), ("hybrid", "uni2ts")]
-    row |= {f"{a}/{b}": round(times[a].relative_to(times[b]), 3) for a, b in pairs if b in times}
+    row |= {f"{a}/{b}": round(times[a].relative_to(times[b]), 3) for a, b in pairs if {a, b} <= times.keys()}
     return row
 
 
@@ -68,7 +68,7 @@ def measure_memory(modules: dict[str, nn.Module], num_segments: int, setting: Se
         for name, module in modules.items():
             peaks[name] = peak_memory(make_step(name, module, batch, setting), setting.device)
             module.zero_grad(set_to_none=True)
-    row = {"segments": num_segments, **setting.describe()}
+    row = {"measure": "peak MiB", "segments": num_segments, "precision": setting.precision}
     return row | {name: None if peak is None else round(peak) for name, peak in peaks.items()}
 
 
