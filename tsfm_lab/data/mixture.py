@@ -86,17 +86,16 @@ class Source:
 def _stack(series: list[Series]) -> Sample:
     """The variates of aligned series as those of one sample."""
     first = series[0]
-    for other in series[1:]:
-        if (other.start, other.freq, other.length) != (first.start, first.freq, first.length):
+    for other in series:
+        if other.start != first.start or other.freq != first.freq or other.length != first.length:
             raise UnusableSeries(
                 "not aligned",
                 f"{other.item_id!r} ({other.start}, {other.freq}, {other.length} steps) cannot be stacked on "
                 f"{first.item_id!r} ({first.start}, {first.freq}, {first.length} steps)",
             )
-    samples = [as_sample(s) for s in series]
-    stacked = {**samples[0], "target": [row for sample in samples for row in sample["target"]]}
-    past = [row for sample in samples for row in sample.get("past_feat_dynamic_real", ())]
-    return {**stacked, "past_feat_dynamic_real": past} if past else stacked
+    sample = {**as_sample(first), "target": [row for s in series for row in s.target]}
+    past = [row for s in series if s.past_feat_dynamic_real is not None for row in s.past_feat_dynamic_real]
+    return {**sample, "past_feat_dynamic_real": past} if past else sample
 
 
 class Mixture:

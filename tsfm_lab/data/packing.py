@@ -1,6 +1,6 @@
 """Rows of tokens: first-fit-decreasing packing of samples, and the packed batch that the models read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -46,34 +46,40 @@ def first_fit_decreasing(lengths: Sequence[int] | np.ndarray, capacity: int) -> 
 
 
 def pack_rows(
-    rows: Sequence[Sequence[Sample]], max_seq_len: int, allocate: Callable[..., Tensor] = torch.zeros
+    rows: Iterable[Sequence[Sample]], num_rows: int, max_seq_len: int, allocate: Callable[..., Tensor] = torch.zeros
 ) -> PackedBatch:
-    """Lay samples one after another in rows of `max_seq_len` tokens, zeros behind them.
+    """Lay samples one after another in `num_rows` rows of `max_seq_len` tokens, zeros behind them.
 
-    rows: for each row its samples, each with TOKEN_FIELDS of one length; together at most `max_seq_len` tokens.
+    rows: for each row its samples, each with TOKEN_FIELDS of one length; together at most `max_seq_len` tokens. Taken
+    row by row, so that samples made on the way need not be in memory together.
     allocate: (shape, dtype=) -> zeros, e.g. in shared memory.
     Raises: ValueError for a row that is too long, or no samples.
     """
-    example = next((sample for samples in rows for sample in samples), None)
-    if example is None:
+    shape, batch, fields = (num_rows, max_seq_len), {}, {}
+    for r, samples in enumerate(rows):
+        begin = 0
+        for sample_id, sample in enumerate(samples, start=1):
+            if not batch:
+                batch = _allocate_fields(sample, shape, allocate)
+                fields = {name: field.numpy() for name, field in batch.items()}
+            end = begin + len(sample["target"])
+            if end > max_seq_len:
+                raise ValueError(f"a row must have at most max_seq_len={max_seq_len} tokens, row {r} has {end} or more")
+            for name in TOKEN_FIELDS:
+                fields[name][r, begin:end] = sample[name]
+            fields["sample_id"][r, begin:end] = sample_id
+            begin = end
+    if not batch:
         raise ValueError("rows must hold at least one sample, got none")
-    shape = (len(rows), max_seq_len)
+    return batch
+
+
+def _allocate_fields(example: Sample, shape: tuple[int, int], allocate: Callable[..., Tensor]) -> PackedBatch:
+    """Zeros for every field of a batch, of the widths and types of a sample's."""
     batch = {"sample_id": allocate(shape, dtype=torch.int64)}
     for name in TOKEN_FIELDS:
         dtype = torch.from_numpy(np.empty(0, example[name].dtype)).dtype
         batch[name] = allocate(shape + example[name].shape[1:], dtype=dtype)
-    fields = {name: batch[name].numpy() for name in TOKEN_FIELDS}
-    sample_ids = batch["sample_id"].numpy()
-    for r, samples in enumerate(rows):
-        begin = 0
-        for sample_id, sample in enumerate(samples, start=1):
-            end = begin + len(sample["target"])
-            if end > max_seq_len:
-                raise ValueError(f"a row must have at most max_seq_len={max_seq_len} tokens, row {r} has {end} or more")
-            for name, field in fields.items():
-                field[r, begin:end] = sample[name]
-            sample_ids[r, begin:end] = sample_id
-            begin = end
     return batch
 
 

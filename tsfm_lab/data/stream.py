@@ -1,6 +1,6 @@
 """The training stream: the global batch of a step is a pure function of (seed, step).
 
-Rows of packed tokens are made in windows of 128, each from a random generator of its own, keyed by (seed, window);
+Rows of packed tokens are planned in windows of 128, each from a random generator of its own, keyed by (seed, window);
 window after window they form one endless list of rows. The global batch of step t is rows t·B … (t+1)·B − 1 of the
 list and rank r of w takes rows r::w of the batch. So any batch can be made at any time, by any process, at the cost of
 the windows that it touches (one, for a batch of up to 128 rows).
@@ -8,6 +8,7 @@ the windows that it touches (one, for a batch of up to 128 rows).
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +17,22 @@ from torch import Tensor
 from tsfm_lab.data.mixture import Mixture
 from tsfm_lab.data.packing import PackedBatch, first_fit_decreasing, pack_rows
 from tsfm_lab.data.skips import SkipReport
-from tsfm_lab.data.transforms import Sample, Transform, UnusableSeries, apply_chain
+from tsfm_lab.data.transforms import Patchify, Sample, Transform, UnusableSeries, apply_chain
 from tsfm_lab.nn.packing import SEGMENTATIONS, SegmentPlan, plan_segments
 
 WINDOW_ROWS = 128  # packing narrow and wide series together wastes 8 % of the tokens on 8 rows, below 1 % on 128
 MAX_SKIPS = 1000  # unusable draws in a row that end a run: its data cannot be what was meant
+
+
+class Draft(NamedTuple):
+    """A sample on its way into a row: cropped, its tokens counted, the rest of the chain still to come.
+
+    Padded patches take up to 16 times the room of their values, and the rows that another rank takes never need them.
+    """
+
+    sample: Sample
+    tokens: int
+    rest: list[Transform]
 
 
 class TrainingStream:
@@ -47,10 +59,12 @@ class TrainingStream:
         if segment_by is not None and segment_by not in SEGMENTATIONS:
             raise ValueError(f"segment_by must be None or one of {', '.join(SEGMENTATIONS)}, got {segment_by!r}")
         self.mixture, self.chain, self.seed = mixture, list(chain), seed
+        is_patchify = [isinstance(transform, Patchify) for transform in chain]
+        self._cut = is_patchify.index(True) if any(is_patchify) else len(self.chain)
         self.batch_rows, self.max_seq_len = batch_rows, max_seq_len
         self.segment_by, self.coarse_segments = segment_by, coarse_segments
         self.skips: dict[int, SkipReport] = {}  # by window, so that making one twice counts once
-        self._windows: OrderedDict[int, list[list[Sample]]] = OrderedDict()
+        self._windows: OrderedDict[int, list[list[Draft]]] = OrderedDict()
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> PackedBatch:
         """The rows of one rank in the global batch of one step, with their segment plan where `segment_by` asks for it.
@@ -76,8 +90,13 @@ class TrainingStream:
             )
         wanted = np.arange(first_step * self.batch_rows, (first_step + num_steps) * self.batch_rows)
         wanted = wanted.reshape(num_steps, self.batch_rows)[:, rank::world_size].reshape(-1)
-        rows = [self.window(int(i) // WINDOW_ROWS)[i % WINDOW_ROWS] for i in wanted]
-        return pack_rows(rows, self.max_seq_len, allocate)
+        rows = (self._finish_row(*divmod(int(i), WINDOW_ROWS)) for i in wanted)
+        return pack_rows(rows, len(wanted), self.max_seq_len, allocate)
+
+    def _finish_row(self, window: int, row: int) -> list[Sample]:
+        """The samples of one row, from a random generator of the row's own."""
+        rng = np.random.default_rng((self.seed, window, 1 + row))  # (seed, window, 0) is the same key as (seed, window)
+        return [apply_chain(draft.rest, draft.sample, rng) for draft in self.window(window)[row]]
 
     def plan(self, batch: PackedBatch) -> SegmentPlan:
         """The segment plan of a batch for the stream's segmentation."""
@@ -95,8 +114,8 @@ class TrainingStream:
             total.merge(report)
         return total
 
-    def window(self, index: int) -> list[list[Sample]]:
-        """The samples of rows 128·index … 128·index + 127.
+    def window(self, index: int) -> list[list[Draft]]:
+        """The drafts of rows 128·index … 128·index + 127.
 
         The last two windows are kept, for batches that share one or lie across two.
         """
@@ -108,36 +127,46 @@ class TrainingStream:
                 self._windows.popitem(last=False)
         return self._windows[index]
 
-    def _make_window(self, index: int) -> list[list[Sample]]:
+    def _make_window(self, index: int) -> list[list[Draft]]:
         """Draw samples until 128 rows cannot hold more, pack them, and put the rows in random order.
 
         First-fit-decreasing sorts by length; unshuffled, the batches of a window would differ in kind.
         """
         rng, skips = np.random.default_rng((self.seed, index)), SkipReport()
         room = WINDOW_ROWS * self.max_seq_len
-        samples: list[Sample] = []
+        drafts: list[Draft] = []
         while room >= 0:
-            samples.append(self._draw_sample(rng, skips))
-            room -= len(samples[-1]["target"])
-        lengths = [len(sample["target"]) for sample in samples]
-        bins = first_fit_decreasing(lengths[:-1], self.max_seq_len)
+            drafts.append(self._draw(rng, skips))
+            room -= drafts[-1].tokens
+        lengths = [draft.tokens for draft in drafts[:-1]]
+        bins = first_fit_decreasing(lengths, self.max_seq_len)
         while len(bins) > WINDOW_ROWS:
-            samples.pop()
-            bins = first_fit_decreasing(lengths[: len(samples) - 1], self.max_seq_len)
+            lengths.pop()
+            bins = first_fit_decreasing(lengths, self.max_seq_len)
         while len(bins) < WINDOW_ROWS:  # dropping one sample can close several rows at once
             bins.append([max(bins, key=len).pop()])
         self.skips[index] = skips
-        return [[samples[i] for i in bins[k]] for k in rng.permutation(WINDOW_ROWS)]
+        return [[drafts[i] for i in bins[k]] for k in rng.permutation(WINDOW_ROWS)]
 
-    def _draw_sample(self, rng: np.random.Generator, skips: SkipReport) -> Sample:
+    def _draw(self, rng: np.random.Generator, skips: SkipReport) -> Draft:
+        """The next usable sample; the others are counted in `skips`."""
         error = None
         for _ in range(MAX_SKIPS):
             source, sample = self.mixture.draw(rng), {}
             skips.drawn += 1
             try:
                 sample = source.draw(rng)
-                return apply_chain(self.chain, sample, rng)
+                return self._make_draft(sample, rng)
             except UnusableSeries as unusable:
                 error = unusable
                 skips.add(source.collection.name, sample.get("item_id", "?"), unusable)
         raise RuntimeError(f"none of {MAX_SKIPS} series in a row was usable; check the data.\n{skips}") from error
+
+    def _make_draft(self, sample: Sample, rng: np.random.Generator) -> Draft:
+        sample, rest = apply_chain(self.chain[: self._cut], sample, rng), self.chain[self._cut :]
+        if rest and "past_feat_dynamic_real" not in sample:
+            c, t = sample["target"].shape
+            return Draft(sample, c * (t // sample["patch_size"]), rest)
+        # past covariates lose as many tokens as the mask takes, which the rest of the chain draws
+        sample = apply_chain(rest, sample, rng)
+        return Draft(sample, len(sample["target"]), [])

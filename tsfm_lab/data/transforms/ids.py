@@ -25,7 +25,7 @@ class AddVariateIndex:
             )
         ids, spread = rng.permutation(self.max_dim), {}
         for name, c in zip(fields, counts, strict=True):
-            spread[name] = np.broadcast_to(ids[:c, None], sample[name].shape[:2])
+            spread[name] = _spread(ids[:c, None], sample[name])
             ids = ids[c:]
         return {**sample, "variate_id": spread}
 
@@ -35,5 +35,12 @@ class AddTimeIndex:
     """Add time_id, {field: (c n) int64}: 0, 1, 2 … in patches, the same for every variate."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        shapes = {name: sample[name].shape[:2] for name in present(sample)}
-        return {**sample, "time_id": {name: np.broadcast_to(np.arange(n), (c, n)) for name, (c, n) in shapes.items()}}
+        fields = present(sample)
+        return {**sample, "time_id": {name: _spread(np.arange(sample[name].shape[1]), sample[name]) for name in fields}}
+
+
+def _spread(ids: np.ndarray, patches: np.ndarray) -> np.ndarray:
+    """ids (c 1) or (n), repeated over the tokens of patches (c n patch): (c n) int64."""
+    spread = np.empty(patches.shape[:2], dtype=np.int64)
+    spread[:] = ids
+    return spread

@@ -1,6 +1,7 @@
 """From cropped rows to patches: packed values, what was observed of them, imputation, padding to the largest patch."""
 
 from dataclasses import dataclass
+from math import isinf, isnan
 
 import numpy as np
 
@@ -17,7 +18,7 @@ class PackFields:
         if self.field not in sample:
             return sample
         rows = sample[self.field]
-        packed = rows[0][None] if len(rows) == 1 else np.stack(rows)
+        packed = rows[0][None] if len(rows) == 1 else np.concatenate(rows).reshape(len(rows), -1)
         return {**sample, self.field: packed.astype(np.float32, copy=False)}
 
 
@@ -30,8 +31,8 @@ class RequireSignal:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         for name in present(sample):
-            low, high = sample[name].min(), sample[name].max()
-            if np.isinf(low) or np.isinf(high) or (np.isnan(low) and np.isinf(sample[name]).any()):
+            low, high = float(sample[name].min()), float(sample[name].max())  # NaN where any value is missing
+            if isinf(low) or isinf(high) or (isnan(low) and np.isinf(sample[name]).any()):
                 raise UnusableSeries("infinite", f"{name} has infinite values; replace them by NaN to mask them")
         target = sample["target"]
         if target[0].min() < target[0].max():  # false also where a NaN is among them
