@@ -10,8 +10,7 @@ from torch import nn
 from tsfm_lab.data.catalog import load
 from tsfm_lab.data.registry import find
 from tsfm_lab.data.series import SeriesCollection
-from tsfm_lab.evaluation.baselines import seasonal_naive
-from tsfm_lab.forecast import ArrayForecast, MoiraiForecast
+from tsfm_lab.forecast import ArrayForecast, make_forecaster
 from tsfm_lab.forecast.forecaster import LEVELS
 from tsfm_lab.metrics import mase, seasonal_error, weighted_quantile_loss
 
@@ -119,5 +118,5 @@ class HeldOutScore:
 
     def forecaster(self, module: nn.Module) -> Forecast:
         """The module as a forecast of arrays."""
-        model = MoiraiForecast(module, context_length=self.context_length, num_samples=self.num_samples)
+        model = make_forecaster(module, context_length=self.context_length, num_samples=self.num_samples)
         return lambda histories, horizon: model.forecast(histories, horizon, batch_size=self.batch_size)

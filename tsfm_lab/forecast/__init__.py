@@ -2,6 +2,22 @@
 
 from tsfm_lab.forecast.forecaster import ArrayForecast, Forecaster
 from tsfm_lab.forecast.moirai import MoiraiForecast
-from tsfm_lab.forecast.prediction import Prediction
+from tsfm_lab.forecast.naive import Drift, Naive, SeasonalNaive
+from tsfm_lab.forecast.prediction import LEVELS, Prediction
+from tsfm_lab.forecast.quantile_linear import QuantileLinear
+from tsfm_lab.forecast.statistical import ARIMA, ETS, Theta
 
-__all__ = ["ArrayForecast", "Forecaster", "MoiraiForecast", "Prediction"]
+__all__ = [
+    "ARIMA",
+    "ETS",
+    "LEVELS",
+    "ArrayForecast",
+    "Drift",
+    "Forecaster",
+    "MoiraiForecast",
+    "Naive",
+    "Prediction",
+    "QuantileLinear",
+    "SeasonalNaive",
+    "Theta",
+]

@@ -9,7 +9,7 @@ from tsfm_lab.training.corpora import pretraining_mixture
 from tsfm_lab.training.presets.pretrain_stu import PretrainStu
 from tsfm_lab.training.pretrain import MoiraiPretrain
 from tsfm_lab.training.recorder import Validation
-from tsfm_lab.training.specs import make_pretraining
+from tsfm_lab.training.specs import KINDS, make_pretraining, parse_spec
 from tsfm_lab.training.trainer import TrainerOptions, fit
 
 
@@ -23,9 +23,10 @@ def make_mixture(config: PretrainStu) -> Mixture:
     )
 
 
-def make_stream(config: PretrainStu, mixture: Mixture, seed: int) -> TrainingStream:
-    """The batches of one seed; they do not depend on the model."""
-    chain = pretraining_chain(config.patch_sizes, config.max_seq_len)
+def make_stream(config: PretrainStu, mixture: Mixture, seed: int, spec: str = "moirai") -> TrainingStream:
+    """The batches of one seed; the same for all models but those that fix their own patch sizes."""
+    model_type, _ = parse_spec(spec)
+    chain = pretraining_chain(KINDS[model_type].sizes(config)["patch_sizes"], config.max_seq_len)
     return TrainingStream(mixture, chain, seed=seed, batch_rows=config.batch_rows, max_seq_len=config.max_seq_len)
 
 
@@ -59,7 +60,7 @@ def train(
         tensorboard=config.tensorboard,
         log_lines=log_lines,
     )
-    stream = make_stream(config, mixture, seed)
+    stream = make_stream(config, mixture, seed, spec)
     checksums = data_checksums(config)
     fit(model, stream, child, options, validation=validation, title=f"{spec} s{seed}", data_checksums=checksums)
     return model

@@ -1,6 +1,7 @@
-"""The models of an experiment by name: "moirai", "moirai_hybrid", or a variant, "moirai_hybrid+num_eigh=8"."""
+"""The models of an experiment by name: "moirai", "hybrid", or a variant, "moirai_hybrid+num_eigh=8"."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,17 +11,34 @@ from tsfm_lab.models.moirai_hybrid import matched_stu_d_ff
 from tsfm_lab.training.presets.pretrain_stu import PretrainStu
 from tsfm_lab.training.pretrain import MoiraiHybridPretrain, MoiraiPretrain
 
-PRETRAINING = {"moirai": MoiraiPretrain, "moirai_hybrid": MoiraiHybridPretrain}
+
+@dataclass(frozen=True)
+class Kind:
+    """How the models of one `model_type` are trained."""
+
+    pretraining: type[MoiraiPretrain]
+    patch_sizes: tuple[int, ...] | None = None  # steps, where the architecture fixes them; None: the preset's
+
+    def sizes(self, config: PretrainStu) -> dict[str, Any]:
+        """The constructor's arguments that the preset gives."""
+        sizes = {name: getattr(config, name) for name in ("d_model", "num_layers", "max_seq_len")}
+        return {**sizes, "patch_sizes": self.patch_sizes or config.patch_sizes}
+
+
+KINDS = {"moirai": Kind(MoiraiPretrain), "moirai_hybrid": Kind(MoiraiHybridPretrain)}
+SHORT_NAMES = {"hybrid": "moirai_hybrid"}
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
-    """Model type and constructor's options: "moirai_hybrid+causal=false" -> ("moirai_hybrid", {"causal": False}).
+    """Model type and constructor's options: "hybrid+causal=false" -> ("moirai_hybrid", {"causal": False}).
 
     Raises ValueError for an unknown model or an entry without "=".
     """
-    model_type, *options = spec.split("+")
-    if model_type not in PRETRAINING:
-        raise ValueError(f"model must be one of {', '.join(PRETRAINING)}, got {model_type!r}")
+    name, *options = spec.split("+")
+    model_type, *implied = SHORT_NAMES.get(name, name).split("+")
+    options = [*implied, *options]
+    if model_type not in KINDS:
+        raise ValueError(f"model must be one of {', '.join((*KINDS, *SHORT_NAMES))}, got {name!r}")
     pairs = [option.partition("=") for option in options]
     if not all(name and equals for name, equals, _ in pairs):
         raise ValueError(f"a variant is written {model_type}+option=value, got {spec!r}")
@@ -35,7 +53,8 @@ def make_pretraining(spec: str, config: PretrainStu, *, seed: int, max_steps: in
     Raises ValueError for an option that the model does not have.
     """
     model_type, options = parse_spec(spec)
-    sizes = {name: getattr(config, name) for name in ("d_model", "num_layers", "patch_sizes", "max_seq_len")}
+    kind = KINDS[model_type]
+    sizes = kind.sizes(config)
     if options.pop("match_parameters", False):
         names = ("num_eigh", "branches", "causal")
         options["stu_d_ff"] = matched_stu_d_ff(config.d_model, **{n: options[n] for n in names if n in options})
@@ -47,7 +66,7 @@ def make_pretraining(spec: str, config: PretrainStu, *, seed: int, max_steps: in
     steps, fraction = max_steps or config.max_steps, config.warmup_fraction
     if config.warmup_steps is not None:
         fraction = config.warmup_steps / config.max_steps
-    return PRETRAINING[model_type](
+    return kind.pretraining(
         module,
         max_steps=steps,
         warmup_steps=round(fraction * steps),

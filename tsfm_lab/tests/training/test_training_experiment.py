@@ -31,6 +31,7 @@ TINY = replace(
 
 def test_a_spec_names_a_model_and_its_options():
     assert parse_spec("moirai") == ("moirai", {})
+    assert parse_spec("hybrid+num_eigh=8") == ("moirai_hybrid", {"num_eigh": 8})
     spec = "moirai_hybrid+num_eigh=8+causal=false+layer_pattern=stu"
     assert parse_spec(spec) == ("moirai_hybrid", {"num_eigh": 8, "causal": False, "layer_pattern": "stu"})
 
