@@ -21,7 +21,12 @@ from tsfm_lab.distributions.parametric import Laplace, LogNormal, NegativeBinomi
 from tsfm_lab.distributions.predicted import PredictedValues
 from tsfm_lab.distributions.projection import ParamProjection
 from tsfm_lab.distributions.published import decode_output, encode_output
-from tsfm_lab.distributions.quantile import QuantileKnots
+from tsfm_lab.distributions.quantile import (
+    QuantileKnots,
+    check_quantile_levels,
+    empirical_quantiles,
+    repair_crossings,
+)
 
 __all__ = [
     "AffineTransformed",
@@ -48,6 +53,9 @@ __all__ = [
     "QuantileOutput",
     "StudentT",
     "StudentTOutput",
+    "check_quantile_levels",
     "decode_output",
+    "empirical_quantiles",
     "encode_output",
+    "repair_crossings",
 ]

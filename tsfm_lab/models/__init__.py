@@ -9,6 +9,8 @@ from huggingface_hub.constants import CONFIG_NAME
 
 from tsfm_lab.models.checkpoint import CheckpointMixin, load_strictly, open_pth
 from tsfm_lab.models.moirai import MoiraiModule, published_mixture
+from tsfm_lab.models.moirai2 import Moirai2Module
+from tsfm_lab.models.moirai2_hybrid import Moirai2HybridModule
 from tsfm_lab.models.moirai_hybrid import MoiraiHybridModule
 from tsfm_lab.models.timer import Timer
 from tsfm_lab.models.timer_base import TimerBase
@@ -18,12 +20,17 @@ from tsfm_lab.models.ttm import TinyTimeMixer
 
 MODELS: dict[str, type[CheckpointMixin]] = {
     model.model_type: model
-    for model in (MoiraiModule, MoiraiHybridModule, TimerXL, TimerXLDraft, Timer, TimerBase, TinyTimeMixer)
+    for model in (
+        *(MoiraiModule, MoiraiHybridModule, Moirai2Module, Moirai2HybridModule),
+        *(TimerXL, TimerXLDraft, Timer, TimerBase, TinyTimeMixer),
+    )
 }
 
 __all__ = [
     "MODELS",
     "CheckpointMixin",
+    "Moirai2HybridModule",
+    "Moirai2Module",
     "MoiraiHybridModule",
     "MoiraiModule",
     "Timer",
@@ -48,7 +55,14 @@ def load_model(folder_or_hub_id: str | Path, **options: Any) -> CheckpointMixin:
     folder = Path(folder_or_hub_id)
     file = folder / CONFIG_NAME if folder.is_dir() else Path(hf_hub_download(str(folder_or_hub_id), CONFIG_NAME))
     config = json.loads(file.read_text())
-    model_type = config.get("model_type", "moirai" if "patch_sizes" in config and "d_ff" not in config else None)
+    model_type = config.get("model_type", _published_type(config))
     if model_type not in MODELS:
         raise ValueError(f"{file} is of model_type {model_type!r}; known are {sorted(MODELS)}")
     return MODELS[model_type].from_pretrained(folder_or_hub_id, **options)
+
+
+def _published_type(config: dict[str, Any]) -> str | None:
+    """The model type of a published config.json, by the fields that only it has."""
+    if "num_predict_token" in config:
+        return "moirai2"
+    return "moirai" if "patch_sizes" in config and "d_ff" not in config else None

@@ -33,6 +33,21 @@ def validate_packed_batch(batch: Mapping[str, Tensor], patch_sizes: Sequence[int
     _check_values(batch, patch_sizes)
 
 
+def check_time_order(sample_id: Tensor, time_id: Tensor, variate_id: Tensor) -> None:
+    """Check, for a causal model, that time never runs backwards along a series (sample, variate): ids (b t) int.
+
+    Raises ValueError naming the first token where it does.
+    """
+    same = (sample_id[:, 1:] == sample_id[:, :-1]) & (variate_id[:, 1:] == variate_id[:, :-1])
+    backwards = same & (sample_id[:, 1:] > 0) & (time_id[:, 1:] < time_id[:, :-1])
+    if backwards.any():
+        row, token = backwards.nonzero()[0].tolist()
+        raise ValueError(
+            f"time_id must not decrease along a series of a causal model, got {int(time_id[row, token + 1])} after "
+            f"{int(time_id[row, token])} at token {token + 1} of row {row}; order each variate's tokens by time"
+        )
+
+
 def _check_dtypes(batch: Mapping[str, Tensor]) -> None:
     for name in PER_VALUE + PER_TOKEN:
         dtype = batch[name].dtype

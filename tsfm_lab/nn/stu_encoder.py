@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -85,7 +85,7 @@ class HybridTransformerSTUEncoder(PackedEncoder):
     num_eigh, use_approx, branches, causal: of every STU layer, see `STUCore`.
     stu_d_ff: hidden width of the STU layers' GLU; None: as in the attention layers. A wider one makes up for the
         parameters that the attention had more.
-    num_heads, num_groups, pre_norm, attn_dropout_p, dropout_p: as in `TransformerEncoder`.
+    num_heads, num_groups, pre_norm, attn_dropout_p, dropout_p, make_ffn: as in `TransformerEncoder`.
 
     Raises
     ------
@@ -108,14 +108,16 @@ class HybridTransformerSTUEncoder(PackedEncoder):
         pre_norm: bool = True,
         attn_dropout_p: float = 0.0,
         dropout_p: float = 0.0,
+        make_ffn: Callable[[int], nn.Module] | None = None,
     ):
         num_heads = num_heads or max(1, d_model // 64)
 
         def make_layer(kind: str) -> nn.Module:
             if kind == "attention":
-                return attention_layer(d_model, num_heads, num_groups, pre_norm, attn_dropout_p, dropout_p)
+                return attention_layer(d_model, num_heads, num_groups, pre_norm, attn_dropout_p, dropout_p, make_ffn)
             stu = PackedSTU(d_model, max_seq_len, num_eigh, use_approx, branches, causal)
-            ffn = GatedLinearUnit(d_model, stu_d_ff, dropout_p)
+            as_in_attention = make_ffn is not None and stu_d_ff is None
+            ffn = make_ffn(d_model) if as_in_attention else GatedLinearUnit(d_model, stu_d_ff, dropout_p)
             return STUEncoderLayer(stu, ffn, RMSNorm(d_model), RMSNorm(d_model), pre_norm, dropout_p)
 
         kinds = resolve_layer_pattern(layer_pattern, num_layers)
