@@ -6,20 +6,22 @@ memory-mapped, so that a folder may be far larger than the memory.
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tsfm_lab.data.archives import CorruptFileError
+from tsfm_lab.data.arrow_rows import COVARIATES, ArrowRows, list_shapes
 from tsfm_lab.data.series import Series, SeriesCollection
 
 if TYPE_CHECKING:
     import pyarrow
 
-COVARIATES = ("past_feat_dynamic_real", "feat_dynamic_real")
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 FIELDS = ("item_id", "start", "freq", "target", *COVARIATES)
 
@@ -38,26 +40,27 @@ class ArrowCollection(SeriesCollection):
 
     def _open(self) -> None:
         self._batches = [batch for file in self.files for batch in _map_batches(file)]
-        self._ends = np.cumsum([batch.num_rows for batch in self._batches])
+        self._rows = [ArrowRows(batch) for batch in self._batches]
+        self._ends = list(accumulate(batch.num_rows for batch in self._batches))
         for batch in self._batches[:1]:
             missing = [field for field in FIELDS[:4] if field not in batch.schema.names]
             if missing:
                 raise ValueError(f"{self.folder} lacks the columns {', '.join(missing)}; it has {batch.schema.names}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_batches"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_batches", "_rows")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return self._ends[-1] if self._ends else 0
 
     def read(self, i: int) -> Series:
-        k = int(np.searchsorted(self._ends, i, side="right"))
-        row = i - (int(self._ends[k - 1]) if k else 0)
-        return row_to_series(self._batches[k], row, fallback_id=f"{self.name}[{i}]")
+        k = bisect_right(self._ends, i)
+        row = i - (self._ends[k - 1] if k else 0)
+        return self._rows[k].series(row, fallback_id=f"{self.name}[{i}]")
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -111,58 +114,3 @@ def _map_batches(file: Path) -> list["pyarrow.RecordBatch"]:
     if source.read() != END_OF_STREAM:  # a cut between two batches reads as a shorter stream
         raise CorruptFileError(f"{file} is truncated (no end of stream); delete it and get it again")
     return batches
-
-
-def row_to_series(batch: "pyarrow.RecordBatch", row: int, fallback_id: str) -> Series:
-    """Row `row` of a batch or table in the LOTSA schema; a target without nulls is a view of the file, (c t).
-
-    Raises: ValueError naming the item where its frequency is missing or its variates are of different lengths.
-    """
-    item_id = batch.column("item_id")[row].as_py()
-    item_id = fallback_id if item_id is None else str(item_id)
-    names = batch.schema.names
-    covariates = {name: _matrix(batch.column(name)[row], name, item_id) for name in COVARIATES if name in names}
-    target = _matrix(batch.column("target")[row], "target", item_id)
-    if target is None:
-        raise ValueError(f"series {item_id!r} has no target")
-    return Series(item_id, batch.column("start")[row].as_py(), batch.column("freq")[row].as_py(), target, **covariates)
-
-
-def _matrix(scalar: "pyarrow.Scalar", name: str, item_id: str) -> np.ndarray | None:
-    """(t) or (c t) float values of a list scalar; None for a null."""
-    import pyarrow as pa
-
-    if not scalar.is_valid:
-        return None
-    values, rows = scalar.values, None
-    if pa.types.is_nested(values.type):
-        lengths = set(list_lengths(values).tolist())
-        if len(lengths) > 1:
-            raise ValueError(
-                f"series {item_id!r}: the variates of {name} differ in length: {sorted(lengths)[:4]} steps"
-            )
-        rows, values = len(values), values.flatten()
-    flat = values.to_numpy(zero_copy_only=False)
-    if flat.dtype.kind not in "fiub":
-        raise ValueError(f"series {item_id!r}: {name} must hold numbers, got {values.type}")
-    return flat if rows is None else flat.reshape(rows, -1)
-
-
-def list_lengths(column: "pyarrow.Array") -> np.ndarray:
-    """Length of each list in a list column of any kind: (n) int64, 0 for nulls."""
-    import pyarrow.compute as pc
-
-    return pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-def list_shapes(column: "pyarrow.Array") -> np.ndarray:
-    """(c, t) of each row of a target column, from the lists' offsets alone: (n 2) int64."""
-    import pyarrow as pa
-
-    outer = list_lengths(column)
-    if not pa.types.is_nested(column.type.value_type):
-        return np.stack([np.ones_like(outer), outer], axis=-1)
-    inner = list_lengths(column.flatten())
-    first = np.concatenate([[0], np.cumsum(outer)[:-1]])
-    steps = np.where(outer > 0, inner[np.minimum(first, max(len(inner) - 1, 0))] if len(inner) else 0, 0)
-    return np.stack([outer, steps], axis=-1)

@@ -78,7 +78,7 @@ class Source:
 
     def _read(self, i: int) -> Series:
         try:
-            return self.collection[int(i)]
+            return self.collection.read(int(i))
         except READ_ERRORS as error:
             raise UnusableSeries(f"unreadable ({type(error).__name__})", f"series {i}: {error}") from error
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsfm_lab.data.archives import CorruptFileError
-from tsfm_lab.data.lotsa import FIELDS, list_shapes, row_to_series
+from tsfm_lab.data.arrow_rows import ArrowRows, list_shapes
+from tsfm_lab.data.lotsa import FIELDS
 from tsfm_lab.data.series import Series, SeriesCollection
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class ParquetCollection(SeriesCollection):
         rows = [_open(file).metadata.row_group(group).num_rows for file, group in self._groups]
         self._ends = np.cumsum(rows, dtype=np.int64)
         self._columns = _columns_of(self.files[0])
-        self._cache: OrderedDict[int, pyarrow.RecordBatch] = OrderedDict()
+        self._cache: OrderedDict[int, ArrowRows] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_cache": OrderedDict()}
@@ -46,11 +47,11 @@ class ParquetCollection(SeriesCollection):
     def read(self, i: int) -> Series:
         k = int(np.searchsorted(self._ends, i, side="right"))
         row = i - (int(self._ends[k - 1]) if k else 0)
-        return row_to_series(self._group(k), row, fallback_id=f"{self.name}[{i}]")
+        return self._group(k).series(row, fallback_id=f"{self.name}[{i}]")
 
-    def _group(self, k: int) -> "pyarrow.RecordBatch":
+    def _group(self, k: int) -> ArrowRows:
         if k not in self._cache:
-            self._cache[k] = self._read_group(k, self._columns)
+            self._cache[k] = ArrowRows(self._read_group(k, self._columns))
             if len(self._cache) > CACHED_GROUPS:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(k)

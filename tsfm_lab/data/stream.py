@@ -7,15 +7,13 @@ the windows that it touches (one, for a batch of up to 128 rows).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tsfm_lab.data.mixture import Mixture
-from tsfm_lab.data.packing import PackedBatch, first_fit_decreasing, pack_rows
+from tsfm_lab.data.packing import Allocate, PackedBatch, first_fit_decreasing, pack_rows, zeros_in_memory
 from tsfm_lab.data.skips import SkipReport
 from tsfm_lab.data.transforms import Patchify, Sample, Transform, UnusableSeries, apply_chain
 from tsfm_lab.nn.packing import SEGMENTATIONS, SegmentPlan, plan_segments
@@ -80,7 +78,7 @@ class TrainingStream:
         num_steps: int,
         rank: int = 0,
         world_size: int = 1,
-        allocate: Callable[..., Tensor] = torch.zeros,
+        allocate: Allocate = zeros_in_memory,
     ) -> PackedBatch:
         """The rows of one rank in consecutive global batches, one after another; `allocate` as in `pack_rows`."""
         if self.batch_rows % world_size or not 0 <= rank < world_size:

@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Iterator
 from itertools import count, islice
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -103,7 +104,7 @@ def _split_steps(rows: PackedBatch, num_steps: int) -> list[PackedBatch]:
     return [{name: parts[i] for name, parts in fields.items()} for i in range(num_steps)]
 
 
-def _shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def _shared_zeros(shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
     """Zeros in shared memory from the start, as torch's own collation allocates: moving them there would copy them."""
     storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)  # fresh pages are zero
-    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
+    return torch.empty(0, dtype=torch.from_numpy(np.empty(0, dtype)).dtype).set_(storage).view(shape)
