@@ -1,6 +1,5 @@
 """Evaluation: baselines, held-out windows, comparison of runs."""
 
-from tsfm_lab.evaluation.baselines import seasonal_naive
 from tsfm_lab.evaluation.comparison import at_equal_steps, at_equal_time, read_metrics, save_table, table_of_runs
 from tsfm_lab.evaluation.held_out import HeldOutScore, HeldOutSet, open_held_out
 
@@ -12,6 +11,5 @@ __all__ = [
     "open_held_out",
     "read_metrics",
     "save_table",
-    "seasonal_naive",
     "table_of_runs",
 ]

@@ -10,9 +10,8 @@ from torch import nn
 from tsfm_lab.data.catalog import load
 from tsfm_lab.data.registry import find
 from tsfm_lab.data.series import SeriesCollection
-from tsfm_lab.evaluation.baselines import seasonal_naive
-from tsfm_lab.forecast import ArrayForecast, make_forecaster
-from tsfm_lab.forecast.forecaster import LEVELS
+from tsfm_lab.forecast import LEVELS, ArrayForecast, make_forecaster
+from tsfm_lab.forecast.naive import seasonal_naive
 from tsfm_lab.metrics import mase, seasonal_error, weighted_quantile_loss
 
 METRICS = ("mase", "wql")

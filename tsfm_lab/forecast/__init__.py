@@ -3,6 +3,23 @@
 from tsfm_lab.forecast.forecaster import ArrayForecast, Forecaster
 from tsfm_lab.forecast.kinds import make_forecaster
 from tsfm_lab.forecast.moirai import MoiraiForecast
-from tsfm_lab.forecast.prediction import Prediction
+from tsfm_lab.forecast.naive import Drift, Naive, SeasonalNaive
+from tsfm_lab.forecast.prediction import LEVELS, Prediction
+from tsfm_lab.forecast.quantile_linear import QuantileLinear
+from tsfm_lab.forecast.statistical import ARIMA, ETS, Theta
 
-__all__ = ["ArrayForecast", "Forecaster", "MoiraiForecast", "Prediction", "make_forecaster"]
+__all__ = [
+    "ARIMA",
+    "ETS",
+    "LEVELS",
+    "ArrayForecast",
+    "Drift",
+    "Forecaster",
+    "MoiraiForecast",
+    "Naive",
+    "Prediction",
+    "QuantileLinear",
+    "SeasonalNaive",
+    "Theta",
+    "make_forecaster",
+]

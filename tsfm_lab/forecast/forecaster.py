@@ -1,6 +1,7 @@
 """The surface of every model: a DataFrame, arrays or a collection in; mean and quantiles out."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,14 @@ import torch
 from tqdm import tqdm
 
 from tsfm_lab.data.series import Series, SeriesCollection, SeriesList
-from tsfm_lab.forecast.prediction import Prediction
+from tsfm_lab.forecast.prediction import LEVELS, Prediction
 from tsfm_lab.forecast.windows import Windows, cut_windows
 
 if TYPE_CHECKING:
     import pandas
 
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+MEMORY = 512 * 2**20  # bytes that the values of one pass may take
+MAX_BATCH = 128  # series of one pass; more gain no speed
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,14 @@ class Forecaster(ABC):
 
     prediction_length: h, steps, unless given with each call. context_length: steps of history that the model sees.
     target_dim, feat_dynamic_real_dim, past_feat_dynamic_real_dim: variates and covariates of an item.
+
+    Attributes
+    ----------
+    pretraining: sets of the registry that the model was trained on; None where that is not known.
+    replaced: how many variates a simpler forecast stood in for so far, by reason.
     """
+
+    pretraining: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -59,10 +68,19 @@ class Forecaster(ABC):
         self.prediction_length, self.context_length, self.target_dim = prediction_length, context_length, target_dim
         self.feat_dynamic_real_dim = feat_dynamic_real_dim
         self.past_feat_dynamic_real_dim = past_feat_dynamic_real_dim
+        self.replaced: Counter[str] = Counter()
 
     def history_length(self, horizon: int) -> int:
         """Steps of history that `predict` wants for a forecast of `horizon` steps."""
         return self.context_length
+
+    def values_per_series(self, horizon: int) -> int:
+        """About how many numbers a pass of the model holds at once for each series; sizes the batches."""
+        return 4 * self.target_dim * (self.history_length(horizon) + 10 * horizon)
+
+    def batch_size(self, horizon: int) -> int:
+        """Series of one pass such that its float32 values stay within `MEMORY`; the same on every machine."""
+        return max(1, min(MAX_BATCH, MEMORY // (4 * self.values_per_series(horizon))))
 
     @abstractmethod
     def predict(self, windows: Windows, horizon: int, generator: torch.Generator) -> Prediction:
@@ -74,7 +92,7 @@ class Forecaster(ABC):
         prediction_length: int | None = None,
         quantile_levels: Sequence[float] = LEVELS,
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         seed: int = 0,
         samples: bool = False,
         progress: bool = False,
@@ -85,11 +103,11 @@ class Forecaster(ABC):
         Parameters
         ----------
         data: a DataFrame, long or wide (`frame_options` as of `tsfm_lab.data.from_frame`); a SeriesCollection; or
-            arrays: (t), (s t), (s c t) or a list of them, of any lengths; NaN is a missing value.
+            arrays: (t), (s t), (s c t) or a list of them, of any lengths, without a season; NaN is a missing value.
         prediction_length: h, steps; None: the forecaster's own.
         quantile_levels: each within (0, 1), ascending.
-        batch_size: series per pass of the model.
-        seed: of the random draws.
+        batch_size: series per pass of the model; None: as memory allows, see `batch_size()`.
+        seed: of the random draws, which also depend on batch_size.
         samples: also return the draws (arrays only, and only of models that draw).
         progress: a progress bar.
 
@@ -116,16 +134,18 @@ class Forecaster(ABC):
             mean, quantiles, drawn = mean[:, 0], quantiles[:, 0], None if drawn is None else drawn[:, 0]
         return ArrayForecast(mean, quantiles, levels, drawn)
 
-    def create_predictor(self, batch_size: int = 32, seed: int = 0) -> Any:
+    def create_predictor(self, batch_size: int | None = None, seed: int = 0) -> Any:
         """A GluonTS predictor of this forecaster; needs its prediction_length."""
         from tsfm_lab.forecast.gluonts import SeriesPredictor
 
-        return SeriesPredictor(self, self._horizon(None), batch_size, seed)
+        horizon = self._horizon(None)
+        return SeriesPredictor(self, horizon, batch_size or self.batch_size(horizon), seed)
 
     def _batches(
-        self, series: Sequence[Series], horizon: int, batch_size: int, seed: int, progress: bool
+        self, series: Sequence[Series], horizon: int, batch_size: int | None, seed: int, progress: bool
     ) -> Iterator[Prediction]:
         generator = torch.Generator().manual_seed(seed)
+        batch_size = batch_size or self.batch_size(horizon)
         starts = range(0, len(series), batch_size)
         for start in tqdm(starts, desc=type(self).__name__, unit="batch", disable=not progress):
             yield self.predict_series(series[start : start + batch_size], horizon, generator)
@@ -168,7 +188,8 @@ def _as_series(data: Any, target_dim: int, frame_options: dict[str, Any]) -> tup
     if isinstance(data, np.ndarray) and data.ndim == 1:
         data = data[None]
     start = np.datetime64("1970-01-01", "s")
-    return SeriesList([Series(str(i), start, "D", values) for i, values in enumerate(data)]), False
+    no_season = "Y-DEC"  # arrays have no frequency
+    return SeriesList([Series(str(i), start, no_season, values) for i, values in enumerate(data)]), False
 
 
 def _as_frame(

@@ -11,7 +11,7 @@ from gluonts.model.forecast import Forecast, QuantileForecast, SampleForecast
 from gluonts.model.predictor import Predictor
 
 from tsfm_lab.data.series import Series
-from tsfm_lab.forecast.prediction import Prediction
+from tsfm_lab.forecast.prediction import LEVELS, Prediction
 
 if TYPE_CHECKING:
     from tsfm_lab.forecast.forecaster import Forecaster
@@ -59,6 +59,8 @@ def _as_forecast(prediction: Prediction, i: int, entry: DataEntry) -> Forecast:
     if prediction.samples is not None:
         samples = prediction.samples[i].transpose(1, 2, 0)  # (c s h) -> (s h c)
         return SampleForecast(samples[..., 0] if samples.shape[2] == 1 else samples, **identity)
-    arrays = np.concatenate([prediction.mean[i][:, None], prediction.quantiles[i]], axis=1).transpose(1, 2, 0)
-    keys = ["mean", *(f"{level:g}" for level in prediction.levels)]
+    levels = prediction.levels or LEVELS
+    mean, quantiles = prediction.summarise(levels)
+    arrays = np.concatenate([mean[i][:, None], quantiles[i]], axis=1).transpose(1, 2, 0)
+    keys = ["mean", *(f"{level:g}" for level in levels)]
     return QuantileForecast(arrays[..., 0] if arrays.shape[2] == 1 else arrays, forecast_keys=keys, **identity)

@@ -64,6 +64,16 @@ class MoiraiForecast(Forecaster):
         """Steps of history that a forecast of `horizon` steps reads: "auto" scores a window before the last one too."""
         return self.context_length + (horizon if self.patch_size == "auto" else 0)
 
+    def values_per_series(self, horizon: int) -> int:
+        """Activations of a layer with dense attention, parameters of the horizon's laws and samples; see base class."""
+        sizes = self.module.patch_sizes if self.patch_size == "auto" else (self.patch_size,)
+        rows = self.target_dim + self.feat_dynamic_real_dim + self.past_feat_dynamic_real_dim
+        future, p = -(-horizon // min(sizes)), max(self.module.patch_sizes)
+        tokens = rows * (-(-self.context_length // min(sizes)) + future)
+        d = self.module.mask_encoding.embedding_dim
+        layer = tokens * 12 * d + max(1, d // 64) * tokens**2
+        return layer + self.target_dim * future * p * (40 + 3 * self.num_samples)
+
     @torch.inference_mode()
     def predict(self, windows: Windows, horizon: int, generator: torch.Generator) -> Prediction:
         """Draw samples of the next `horizon` steps of each item; see `Forecaster.predict`."""

@@ -4,19 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from einops import rearrange
+from scipy.special import ndtri
+
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of the next h steps of b items: samples (b c s h), or a mean with quantiles.
+    """What a model says of the next h steps of b items, in one of three forms.
 
-    mean: (b c h) and quantiles: (b c q h) at `levels` take the place of samples for a model that gives no samples.
+    samples: (b c s h), of a model that draws. mean: (b c h) and quantiles: (b c q h) at `levels`, of one that gives
+    quantiles. mean and stdev: (b c h), of one whose law at each step is normal.
     """
 
     samples: np.ndarray | None = None
     mean: np.ndarray | None = None
     quantiles: np.ndarray | None = None
     levels: tuple[float, ...] = ()
+    stdev: np.ndarray | None = None
 
     def summarise(self, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """Mean (b c h) and quantiles (b c q h) at `levels`, between given ones by linear interpolation.
@@ -26,6 +32,9 @@ class Prediction:
         if self.samples is not None:
             quantiles = np.quantile(self.samples, levels, axis=2).astype(np.float32)
             return self.samples.mean(axis=2), np.moveaxis(quantiles, 0, 2)
+        if self.stdev is not None:
+            z = rearrange(ndtri(np.asarray(levels)), "q -> q 1").astype(np.float32)
+            return self.mean, self.mean[:, :, None] + z * self.stdev[:, :, None]
         low, high = self.levels[0], self.levels[-1]
         outside = [level for level in levels if not low <= level <= high]
         if outside:

@@ -18,12 +18,14 @@ class Windows:
     is_pad: (b t) bool, True before an item's first step.
     feat_dynamic_real: (b k t+h) float32, known h steps beyond the target; None without such covariates.
     past_feat_dynamic_real: (b p t) float32; None without such covariates.
+    season: (b) steps of the season that each item's frequency has, 1 for none; None where it is not known.
     """
 
     target: np.ndarray
     is_pad: np.ndarray
     feat_dynamic_real: np.ndarray | None = None
     past_feat_dynamic_real: np.ndarray | None = None
+    season: np.ndarray | None = None
 
     @property
     def length(self) -> int:
@@ -38,6 +40,7 @@ class Windows:
             self.is_pad[..., begin:end],
             None if known is None else known[..., begin : end + horizon],
             None if past is None else past[..., begin:end],
+            self.season,
         )
 
     def select(self, items: np.ndarray) -> "Windows":
@@ -48,6 +51,7 @@ class Windows:
             self.is_pad[items],
             None if known is None else known[items],
             None if past is None else past[items],
+            None if self.season is None else self.season[items],
         )
 
 
@@ -64,6 +68,7 @@ def cut_windows(series: Sequence[Series], length: int, horizon: int, known: int 
         np.ones((b, length), dtype=bool),
         np.full((b, known, length + horizon), np.nan, dtype=np.float32) if known else None,
         np.full((b, past, length), np.nan, dtype=np.float32) if past else None,
+        np.array([item.season_length for item in series]),
     )
     for i, item in enumerate(series):
         _require_fields(item, c, known, past, horizon)

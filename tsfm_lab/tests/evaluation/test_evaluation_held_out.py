@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from tsfm_lab.data import load
-from tsfm_lab.evaluation import HeldOutScore, open_held_out, seasonal_naive
-from tsfm_lab.forecast import ArrayForecast
-from tsfm_lab.forecast.forecaster import LEVELS
+from tsfm_lab.evaluation import HeldOutScore, open_held_out
+from tsfm_lab.forecast import LEVELS, ArrayForecast
+from tsfm_lab.forecast.naive import seasonal_naive
 from tsfm_lab.metrics import mase, seasonal_error
 from tsfm_lab.models import MoiraiModule
 
