@@ -6,6 +6,7 @@ configurations) and overlaps.toml (which pretraining sets hold values of which e
 """
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -18,6 +19,7 @@ from tsfm_lab.data.frequency import mase_season, parse_frequency, season_length
 UNKNOWN = "unknown"
 LOADERS = ("table", "frame", "csv_files", "tsf", "m4", "statsmodels", "arrow")
 TERMS = {"short": 1, "medium": 10, "long": 15}
+LOTSA_MIXTURES = ("lotsa_v1_unweighted", "lotsa_v1_weighted")
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,17 @@ def in_domain(evaluation: str, pretraining: list[str]) -> list[Overlap]:
         for overlap in overlaps()
         if overlap.pretraining in pretraining and any(fnmatchcase(n, t) for n in names for t in overlap.touches)
     ]
+
+
+def registered_sets(names: Sequence[str]) -> list[str]:
+    """The registered sets that the names of pretraining data stand for, those of pools and of LOTSA among them.
+
+    names: as of `training.corpora.pretraining_mixture`; "=weight" behind a name is left out.
+    """
+    names = [name.partition("=")[0] for name in names]
+    lotsa = list(lotsa_weights()) if set(names) & set(LOTSA_MIXTURES) else []
+    pooled = [entry.name for entry in entries().values() if entry.pool in names]
+    return [name for name in names if name in entries()] + pooled + lotsa
 
 
 @cache

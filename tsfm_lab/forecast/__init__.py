@@ -4,9 +4,11 @@ from tsfm_lab.forecast.forecaster import ArrayForecast, Forecaster
 from tsfm_lab.forecast.kinds import make_forecaster
 from tsfm_lab.forecast.moirai import MoiraiForecast
 from tsfm_lab.forecast.naive import Drift, Naive, SeasonalNaive
+from tsfm_lab.forecast.opening import load
 from tsfm_lab.forecast.prediction import LEVELS, Prediction
 from tsfm_lab.forecast.quantile_linear import QuantileLinear
 from tsfm_lab.forecast.statistical import ARIMA, ETS, Theta
+from tsfm_lab.forecast.timer import TimerForecast
 
 __all__ = [
     "ARIMA",
@@ -21,5 +23,7 @@ __all__ = [
     "QuantileLinear",
     "SeasonalNaive",
     "Theta",
+    "TimerForecast",
+    "load",
     "make_forecaster",
 ]

@@ -1,4 +1,4 @@
-"""Missing values of a history, filled in from what was seen before them."""
+"""Missing values of a history, filled in from what was observed."""
 
 import numpy as np
 
@@ -21,3 +21,19 @@ def impute_causal_mean(values: np.ndarray) -> np.ndarray:
     means = repeated.copy()
     means[1:] = repeated[:-1].cumsum(dtype=np.float64) / steps[1:]
     return np.where(missing, means, values)
+
+
+def interpolate(values: np.ndarray) -> np.ndarray:
+    """Put the line between its neighbours, at the ends the nearest one, in place of missing values: `(t) -> (t)`.
+
+    Without any value, zeros.
+    """
+    observed = np.flatnonzero(~np.isnan(values))
+    if not len(observed):
+        return np.zeros_like(values)
+    return np.interp(np.arange(len(values)), observed, values[observed]).astype(values.dtype)
+
+
+def observed_part(values: np.ndarray) -> np.ndarray:
+    """The history from its first observed value on, gaps interpolated: `(t) -> (t')`."""
+    return interpolate(values[int(np.argmax(~np.isnan(values))) :])

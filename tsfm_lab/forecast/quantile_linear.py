@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
+from tsfm_lab.forecast.imputation import observed_part
 from tsfm_lab.forecast.naive import ClassicalForecaster, SeasonalNaive, root_mean_square
 from tsfm_lab.forecast.prediction import LEVELS, Prediction
-from tsfm_lab.forecast.statistical import fill_gaps
 from tsfm_lab.forecast.windows import Windows
 
 
-def fit_quantiles(x: np.ndarray, y: np.ndarray, levels: np.ndarray, rounds: int = 30) -> np.ndarray:
+def fit_quantiles(x: np.ndarray, y: np.ndarray, levels: np.ndarray, rounds: int = 20) -> np.ndarray:
     """β_q = argmin Σ_i ρ_q(y_i − x_iᵀβ), the linear quantile regression: x (m i f), y (m i) -> β (m q f).
 
     ρ_q(e) = e (q − 1[e < 0]), Koenker & Bassett 1978. Iteratively reweighted least squares: each of `rounds` solves the
@@ -33,11 +33,11 @@ class QuantileLinear(ClassicalForecaster):
 
     With ℓ the mean of the last season (of ten steps where there is none), y_{T+k} − ℓ is regressed on 1, on the last
     value, on the last one of step T+k's phase and on the mean of all, each less ℓ. Each of h steps and nine levels has
-    its own coefficients, fitted to every origin of the series' own past; quantiles are sorted. A history with fewer
-    than `min_origins` origins is forecast by seasonal naive and counted in `replaced`.
+    its own coefficients, fitted to the last `max_origins` origins in the series' own past; quantiles are sorted. A
+    history with fewer than `min_origins` of them is forecast by seasonal naive and counted in `replaced`.
     """
 
-    min_origins = 20
+    min_origins, max_origins = 20, 256
 
     def predict(self, windows: Windows, horizon: int, generator: torch.Generator) -> Prediction:
         """See `Forecaster.predict`; nothing is drawn. The mean is that of the nine quantiles."""
@@ -45,7 +45,7 @@ class QuantileLinear(ClassicalForecaster):
         mean, quantiles = naive.summarise(LEVELS)
         for b, c in np.ndindex(mean.shape[:2]):
             season = self.season or (1 if windows.season is None else int(windows.season[b]))
-            y = fill_gaps(windows.target[b, c].astype(np.float64))
+            y = observed_part(windows.target[b, c].astype(np.float64))
             if len(y) < max(season, 10) + horizon + self.min_origins:
                 self.replaced[f"a history with fewer than {self.min_origins} origins"] += 1
                 continue
@@ -69,7 +69,7 @@ class QuantileLinear(ClassicalForecaster):
         features = np.stack(
             np.broadcast_arrays(1.0, *((values - level[:, None]) / scale for values in known_values)), axis=-1
         )  # (n h f)
-        known = ends <= t - horizon
+        known = (ends <= t - horizon) & (ends > t - horizon - self.max_origins)
         label = (y[ends[known][:, None] + steps] - level[known, None]) / scale
         beta = fit_quantiles(features[known].transpose(1, 0, 2), label.T, np.asarray(LEVELS))
         forecast = np.einsum("hqf,hf->qh", beta, features[-1])

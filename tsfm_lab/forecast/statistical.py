@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from tsfm_lab.forecast.imputation import observed_part
 from tsfm_lab.forecast.naive import ClassicalForecaster, SeasonalNaive
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class LocalForecaster(ClassicalForecaster):
         mean, stdev = SeasonalNaive().law(history, horizon, season)
         for i in np.ndindex(history.shape[:2]):
             try:
-                mean[i], stdev[i] = self._fit(fill_gaps(history[i]), horizon, season)
+                mean[i], stdev[i] = self._fit(observed_part(history[i]), horizon, season)
             except Unfitted as reason:
                 self._report(str(reason))
         return mean, stdev
@@ -130,12 +131,6 @@ class ARIMA(LocalForecaster):
         fitted = [model.fit(method_kwargs={"maxiter": 50}) for model in models]
         law = min(fitted, key=lambda result: result.aicc).get_forecast(horizon)
         return repeated + law.predicted_mean, law.se_mean
-
-
-def fill_gaps(history: np.ndarray) -> np.ndarray:
-    """The history from its first observed value on, gaps interpolated, a last gap filled with the last value: (t)."""
-    observed = np.flatnonzero(~np.isnan(history))
-    return np.interp(np.arange(observed[0], len(history)), observed, history[observed])
 
 
 @contextmanager

@@ -22,9 +22,8 @@ from tsfm_lab.data import (
     pools,
 )
 from tsfm_lab.data.catalog import without_shared
-from tsfm_lab.data.registry import lotsa_stacked
+from tsfm_lab.data.registry import LOTSA_MIXTURES, lotsa_stacked, registered_sets
 
-LOTSA_MIXTURES = ("lotsa_v1_unweighted", "lotsa_v1_weighted")
 IN_MEMORY = 1000  # synthetic series up to which making them anew costs less than a cache does
 
 
@@ -71,14 +70,6 @@ def _split(name: str) -> tuple[str, float]:
         return base, float(weight or 1)
     except ValueError:
         raise ValueError(f"DATA entries are 'name' or 'name=weight', got {name!r}") from None
-
-
-def registered_sets(names: Sequence[str]) -> list[str]:
-    """The registered sets that names as of `pretraining_mixture` stand for, those of pools and of LOTSA among them."""
-    names = [_split(name)[0] for name in names]
-    lotsa = list(lotsa_weights()) if set(names) & set(LOTSA_MIXTURES) else []
-    pooled = [entry.name for entry in entries().values() if entry.pool in names]
-    return [name for name in names if name in entries()] + pooled + lotsa
 
 
 def _require_for_pretraining(name: str) -> None:

@@ -110,7 +110,7 @@ def test_quantile_regression_equals_statsmodels():
         for q, level in enumerate((0.1, 0.5, 0.9)):
             reference = QuantReg(y[m], x[m]).fit(level).params
             ours, theirs = (pinball(y[m] - x[m] @ b, level) for b in (beta[m, q], reference))
-            assert ours <= 1.001 * theirs  # both iterate towards the least loss
+            assert ours <= 1.01 * theirs  # both iterate towards the least loss, ours with its corner rounded
 
 
 def test_quantiles_of_the_linear_model_are_calibrated_in_the_past_it_was_fitted_to():
