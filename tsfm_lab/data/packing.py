@@ -10,7 +10,8 @@ from torch import Tensor
 from tsfm_lab.data.transforms import TOKEN_FIELDS, Sample
 from tsfm_lab.nn.packing import SegmentPlan
 
-Allocate = Callable[[tuple[int, ...], np.dtype], Tensor]  # shape, type of the values -> zeros
+Layout = dict[str, tuple[tuple[int, ...], np.dtype]]  # shape and type of each field of a batch
+Allocate = Callable[[Layout], dict[str, np.ndarray]]
 
 
 class PackedBatch(TypedDict):
@@ -47,9 +48,9 @@ def first_fit_decreasing(lengths: Sequence[int] | np.ndarray, capacity: int) -> 
     return bins
 
 
-def zeros_in_memory(shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+def zeros_in_memory(layout: Layout) -> dict[str, np.ndarray]:
     """Zeros of this process: in huge pages, which torch.zeros does not ask for and takes four times as long."""
-    return torch.from_numpy(np.zeros(shape, dtype))
+    return {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
 
 
 def pack_rows(
@@ -59,16 +60,15 @@ def pack_rows(
 
     rows: for each row its samples, each with TOKEN_FIELDS of one length; together at most `max_seq_len` tokens. Taken
     row by row, so that samples made on the way need not be in memory together.
-    allocate: what makes the fields' zeros, e.g. in shared memory.
+    allocate: makes the zeros of all fields, e.g. in shared memory.
     Raises: ValueError for a row that is too long, or no samples.
     """
-    shape, batch, fields = (num_rows, max_seq_len), {}, {}
+    fields = {}
     for r, samples in enumerate(rows):
         begin = 0
         for sample_id, sample in enumerate(samples, start=1):
-            if not batch:
-                batch = _allocate_fields(sample, shape, allocate)
-                fields = {name: field.numpy() for name, field in batch.items()}
+            if not fields:
+                fields = allocate(_layout(sample, (num_rows, max_seq_len)))
             end = begin + len(sample["target"])
             if end > max_seq_len:
                 raise ValueError(f"a row must have at most max_seq_len={max_seq_len} tokens, row {r} has {end} or more")
@@ -76,17 +76,15 @@ def pack_rows(
                 fields[name][r, begin:end] = sample[name]
             fields["sample_id"][r, begin:end] = sample_id
             begin = end
-    if not batch:
+    if not fields:
         raise ValueError("rows must hold at least one sample, got none")
-    return batch
+    return {name: torch.from_numpy(field) for name, field in fields.items()}
 
 
-def _allocate_fields(example: Sample, shape: tuple[int, int], allocate: Allocate) -> PackedBatch:
-    """Zeros for every field of a batch, of the widths and types of a sample's."""
-    batch = {"sample_id": allocate(shape, np.dtype(np.int64))}
-    for name in TOKEN_FIELDS:
-        batch[name] = allocate(shape + example[name].shape[1:], example[name].dtype)
-    return batch
+def _layout(example: Sample, shape: tuple[int, int]) -> Layout:
+    """Every field of a batch of so many rows and tokens, with the widths and types of a sample's."""
+    fields = {name: (shape + example[name].shape[1:], example[name].dtype) for name in TOKEN_FIELDS}
+    return {"sample_id": (shape, np.dtype(np.int64)), **fields}
 
 
 def packing_waste(batch: PackedBatch) -> float:

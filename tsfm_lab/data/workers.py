@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tsfm_lab.data.packing import PackedBatch
+from tsfm_lab.data.packing import Layout, PackedBatch
 from tsfm_lab.data.stream import WINDOW_ROWS, TrainingStream
 from tsfm_lab.nn.packing import SegmentPlan
+
+CACHE_LINE = 64  # bytes, which each field is aligned to
 
 
 class PackedLoader:
@@ -60,9 +62,10 @@ class PackedLoader:
             prefetch_factor=self.prefetch_factor,
             pin_memory=self.pin_memory,
         )
-        for rows, description in loader:
-            plans, skips = pickle.loads(description)
+        for memory, description in loader:
+            layout, plans, skips = pickle.loads(description)
             self.stream.skips.update(skips)
+            rows = {name: torch.from_numpy(field) for name, field in _fields(memory.numpy(), layout).items()}
             for batch, plan in zip(_split_steps(rows, len(plans)), plans, strict=True):
                 yield batch if plan is None else {**batch, "segments": plan.map(torch.from_numpy)}
 
@@ -79,20 +82,21 @@ class PackedLoader:
 
 
 class _Chunks(Dataset):
-    """What a worker sends: the rows of a few consecutive steps in shared memory, their plans and skips pickled.
+    """What a worker sends: the rows of a few consecutive steps in one piece of shared memory, all else pickled.
 
-    A plan is dozens of small tensors, each of which would cost the receiver a file descriptor and a handshake.
+    Each tensor by itself would cost the receiver a file descriptor and a handshake, and a plan is dozens of them.
     """
 
     def __init__(self, stream: TrainingStream, rank: int, world_size: int):
         self.stream, self.rank, self.world_size = stream, rank, world_size
 
-    def __getitem__(self, chunk: tuple[int, int]) -> tuple[PackedBatch, bytes]:
+    def __getitem__(self, chunk: tuple[int, int]) -> tuple[Tensor, bytes]:
         first_step, num_steps = chunk
-        rows = self.stream.rows(first_step, num_steps, self.rank, self.world_size, _shared_zeros)
+        shared = _SharedMemory()
+        rows = self.stream.rows(first_step, num_steps, self.rank, self.world_size, shared.allocate)
         plans = [self._plan(batch) for batch in _split_steps(rows, num_steps)]
         skips = {w: self.stream.skips[w] for w in self.stream.windows_of(first_step, num_steps)}
-        return rows, pickle.dumps((plans, skips))
+        return shared.memory, pickle.dumps((shared.layout, plans, skips))
 
     def _plan(self, batch: PackedBatch) -> SegmentPlan | None:
         return None if self.stream.segment_by is None else self.stream.plan(batch).map(Tensor.numpy)
@@ -104,7 +108,29 @@ def _split_steps(rows: PackedBatch, num_steps: int) -> list[PackedBatch]:
     return [{name: parts[i] for name, parts in fields.items()} for i in range(num_steps)]
 
 
-def _shared_zeros(shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
-    """Zeros in shared memory from the start, as torch's own collation allocates: moving them there would copy them."""
-    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)  # fresh pages are zero
-    return torch.empty(0, dtype=torch.from_numpy(np.empty(0, dtype)).dtype).set_(storage).view(shape)
+class _SharedMemory:
+    """One piece of memory, shared from the start, that holds all fields of a batch: moving them there would copy them.
+
+    memory: (n) uint8. layout: of the fields, one behind the other.
+    """
+
+    memory: Tensor
+    layout: Layout
+
+    def allocate(self, layout: Layout) -> dict[str, np.ndarray]:
+        storage = torch.UntypedStorage._new_shared(sum(_num_bytes(*field) for field in layout.values()))
+        self.memory, self.layout = torch.empty(0, dtype=torch.uint8).set_(storage), layout
+        return _fields(self.memory.numpy(), layout)  # fresh pages are zero
+
+
+def _fields(memory: np.ndarray, layout: Layout) -> dict[str, np.ndarray]:
+    """The fields that lie in `memory`, (n) uint8, as views of it."""
+    fields, begin = {}, 0
+    for name, (shape, dtype) in layout.items():
+        fields[name] = np.ndarray(shape, dtype, memory, begin)
+        begin += _num_bytes(shape, dtype)
+    return fields
+
+
+def _num_bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    return -(-math.prod(shape) * dtype.itemsize // CACHE_LINE) * CACHE_LINE
