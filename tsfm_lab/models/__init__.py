@@ -12,6 +12,8 @@ from tsfm_lab.models.moirai import MoiraiModule, published_mixture
 from tsfm_lab.models.moirai2 import Moirai2Module
 from tsfm_lab.models.moirai2_hybrid import Moirai2HybridModule
 from tsfm_lab.models.moirai_hybrid import MoiraiHybridModule
+from tsfm_lab.models.moirai_moe import MoiraiMoEModule
+from tsfm_lab.models.moirai_moe_hybrid import MoiraiMoEHybridModule
 from tsfm_lab.models.timer import Timer
 from tsfm_lab.models.timer_base import TimerBase
 from tsfm_lab.models.timer_xl import TimerXL
@@ -21,7 +23,7 @@ from tsfm_lab.models.ttm import TinyTimeMixer
 MODELS: dict[str, type[CheckpointMixin]] = {
     model.model_type: model
     for model in (
-        *(MoiraiModule, MoiraiHybridModule, Moirai2Module, Moirai2HybridModule),
+        *(MoiraiModule, MoiraiHybridModule, MoiraiMoEModule, MoiraiMoEHybridModule, Moirai2Module, Moirai2HybridModule),
         *(TimerXL, TimerXLDraft, Timer, TimerBase, TinyTimeMixer),
     )
 }
@@ -32,6 +34,8 @@ __all__ = [
     "Moirai2HybridModule",
     "Moirai2Module",
     "MoiraiHybridModule",
+    "MoiraiMoEHybridModule",
+    "MoiraiMoEModule",
     "MoiraiModule",
     "Timer",
     "TimerBase",
@@ -65,4 +69,6 @@ def _published_type(config: dict[str, Any]) -> str | None:
     """The model type of a published config.json, by the fields that only it has."""
     if "num_predict_token" in config:
         return "moirai2"
-    return "moirai" if "patch_sizes" in config and "d_ff" not in config else None
+    if "patch_sizes" not in config:
+        return None
+    return "moirai_moe" if "d_ff" in config else "moirai"

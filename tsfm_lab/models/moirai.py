@@ -50,7 +50,8 @@ def published_mixture() -> MixtureOutput:
 class PackedForecaster(nn.Module):
     """What MOIRAI models share: scale, embed patches, mask what is to be predicted, encode, project to a law.
 
-    Woo et al. 2024, arXiv:2402.02592, §3.1. A subclass passes its encoder.
+    Woo et al. 2024, arXiv:2402.02592, §3.1. A subclass passes its encoder, and what stands for a token that is hidden;
+    one that hides no tokens (mask_encoding None) says with `_embed_patches` and `_readers` how it predicts them.
     """
 
     def __init__(
@@ -61,10 +62,11 @@ class PackedForecaster(nn.Module):
         patch_sizes: Sequence[int],
         max_seq_len: int,
         scaling: bool,
+        mask_encoding: nn.Embedding | None,
     ):
         super().__init__()
         self.distr_output, self.patch_sizes, self.max_seq_len = distr_output, tuple(patch_sizes), max_seq_len
-        self.mask_encoding = nn.Embedding(1, d_model)
+        self.mask_encoding = mask_encoding
         self.scaler = PackedStdScaler() if scaling else UnitScaler()
         self.in_proj = MultiInSizeLinear(self.patch_sizes, d_model)
         self.encoder = encoder
@@ -149,8 +151,9 @@ class PackedForecaster(nn.Module):
         The last layer and the head then compute those tokens only; their law and gradients are the same.
         """
         tokens = prediction_mask.logical_and(sample_id > 0).flatten().nonzero().squeeze(1)
+        readers = self._readers(tokens, sample_id, time_id, variate_id)
         loc, scale, x = self._embed(target, observed_mask, sample_id, variate_id, prediction_mask, patch_size)
-        x = self._encode(x, sample_id, time_id, variate_id, patch_size, segments, blocks, tokens)
+        x = self._encode(x, sample_id, time_id, variate_id, patch_size, segments, blocks, readers)
         raw, index = self.param_proj.within_patches(x, patch_size.flatten()[tokens])
         p = target.shape[-1]
         token = tokens[index // p]
@@ -169,8 +172,18 @@ class PackedForecaster(nn.Module):
         """Location and scale of each token's series (b t 1), and the tokens' embeddings (b t d)."""
         visible = observed_mask & ~prediction_mask[..., None]
         loc, scale = self.scaler(target, visible, sample_id, variate_id)
-        x = self.in_proj((target - loc) / scale, patch_size)
+        x = self._embed_patches((target - loc) / scale, patch_size)
+        if self.mask_encoding is None:
+            return loc, scale, x
         return loc, scale, torch.where(prediction_mask[..., None], self.mask_encoding.weight.to(x.dtype), x)
+
+    def _embed_patches(self, values: Tensor, patch_size: Tensor) -> Tensor:
+        """Standardised values to embeddings: `(b t p), (b t) -> (b t d)`."""
+        return self.in_proj(values, patch_size)
+
+    def _readers(self, tokens: Tensor, sample_id: Tensor, time_id: Tensor, variate_id: Tensor) -> Tensor:
+        """The tokens whose encodings give the laws of `tokens`: (n) -> (n), indices into (b t)."""
+        return tokens
 
     def _encode(
         self,
@@ -214,7 +227,7 @@ class MoiraiModule(PackedForecaster, CheckpointMixin, coders={DistributionOutput
         scaling: bool = True,
     ):
         encoder = TransformerEncoder(d_model, num_layers, attn_dropout_p=attn_dropout_p, dropout_p=dropout_p)
-        super().__init__(distr_output, encoder, d_model, patch_sizes, max_seq_len, scaling)
+        super().__init__(distr_output, encoder, d_model, patch_sizes, max_seq_len, scaling, nn.Embedding(1, d_model))
 
 
 def _map_tree(tree: Any, change: Any) -> Any:

@@ -73,7 +73,7 @@ class MoiraiHybridModule(
             attn_dropout_p=attn_dropout_p,
             dropout_p=dropout_p,
         )
-        super().__init__(distr_output, encoder, d_model, patch_sizes, max_seq_len, scaling)
+        super().__init__(distr_output, encoder, d_model, patch_sizes, max_seq_len, scaling, nn.Embedding(1, d_model))
         self.segment_by = segment_by
 
     @classmethod

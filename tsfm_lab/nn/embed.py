@@ -51,6 +51,28 @@ class MultiInSizeLinear(nn.Module):
         return y.unflatten(0, x.shape[:2])
 
 
+class FeatLinear(nn.Module):
+    """y = W_p x + b_p for a token of patch size p, from embedding to embedding; 0 for a token of no known size.
+
+    `weight: (s d d), bias: (s d)` for s patch sizes.
+    """
+
+    def __init__(self, patch_sizes: Sequence[int], d_model: int):
+        super().__init__()
+        self.patch_sizes = tuple(patch_sizes)
+        bound = 1 / sqrt(d_model)
+        shape = (len(self.patch_sizes), d_model)
+        self.weight = nn.Parameter(torch.empty(*shape, d_model).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor, patch_size: Tensor) -> Tensor:
+        """`x: (b t d), patch_size: (b t) int -> (b t d)`."""
+        flat, groups = x.flatten(0, 1), group_by_patch_size(patch_size.flatten(), self.patch_sizes)
+        parts = zip(groups, self.weight.unbind(), self.bias.unbind(), strict=True)
+        y = torch.cat([F.linear(flat[tokens], weight, bias) for tokens, weight, bias in parts]).to(x.dtype)
+        return torch.zeros_like(flat).index_copy(0, torch.cat(groups), y).unflatten(0, x.shape[:2])
+
+
 class MultiOutSizeLinear(nn.Module):
     """One weight per patch size p, whose first dim·p of dim·P rows are live; y = W_p x + b_p is laid out (dim P).
 
