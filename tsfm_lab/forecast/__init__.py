@@ -3,6 +3,7 @@
 from tsfm_lab.forecast.forecaster import ArrayForecast, Forecaster
 from tsfm_lab.forecast.kinds import make_forecaster
 from tsfm_lab.forecast.moirai import MoiraiForecast
+from tsfm_lab.forecast.moirai2 import Moirai2Forecast
 from tsfm_lab.forecast.naive import Drift, Naive, SeasonalNaive
 from tsfm_lab.forecast.opening import load
 from tsfm_lab.forecast.prediction import LEVELS, Prediction
@@ -17,6 +18,7 @@ __all__ = [
     "ArrayForecast",
     "Drift",
     "Forecaster",
+    "Moirai2Forecast",
     "MoiraiForecast",
     "Naive",
     "Prediction",

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tsfm_lab.forecast.imputation import impute_causal_mean
+from tsfm_lab.forecast.windows import Windows
 from tsfm_lab.tests.models.make_golden import fill_weights, to_double
 from tsfm_lab.tests.models.packed_rows import make_packed_batch
 
@@ -32,15 +34,33 @@ def golden_batch():
     return make_packed_batch(tokens=40, seed=3, patch_sizes=(16,))
 
 
-def golden_histories():
-    """(b t c) and which steps are padding: a long history, one with a gap at 0, one of 37 steps."""
+def golden_windows():
+    """A long history, one with a gap, one of 37 steps."""
     rng = np.random.default_rng(5)
-    values = np.sin(np.arange(CONTEXT) / 5) + 0.3 * rng.normal(size=(3, CONTEXT)) + np.array([[0.0], [50.0], [-3.0]])
-    observed, is_pad = np.ones((3, CONTEXT), bool), np.zeros((3, CONTEXT), bool)
-    observed[1, 40:60] = False
-    is_pad[2, :-37], observed[2, :-37] = True, False
-    values = torch.from_numpy((values * observed).astype(np.float32))[..., None]
-    return values, torch.from_numpy(observed)[..., None], torch.from_numpy(is_pad)
+    target = np.sin(np.arange(CONTEXT) / 5) + 0.3 * rng.normal(size=(3, CONTEXT)) + np.array([[0.0], [50.0], [-3.0]])
+    target[1, 40:60], target[2, :-37] = np.nan, np.nan
+    is_pad = np.zeros((3, CONTEXT), dtype=bool)
+    is_pad[2, :-37] = True
+    return Windows(target[:, None].astype(np.float32), is_pad)
+
+
+def peer_inputs(windows):
+    """The arguments of the peer's forward: time before variates, missing values of one variate imputed, else 0."""
+    target = windows.target.copy()
+    if target.shape[1] == 1:
+        for history, is_pad in zip(target[:, 0], windows.is_pad, strict=True):
+            history[~is_pad] = impute_causal_mean(history[~is_pad])
+    inputs = {"past_is_pad": torch.from_numpy(windows.is_pad)}
+    inputs["past_target"] = torch.from_numpy(target).nan_to_num(0.0).transpose(1, 2)
+    inputs["past_observed_target"] = ~torch.from_numpy(windows.target).isnan().transpose(1, 2)
+    for name, mask in (
+        ("feat_dynamic_real", "observed_feat_dynamic_real"),
+        ("past_feat_dynamic_real", "past_observed_feat_dynamic_real"),
+    ):
+        if getattr(windows, name) is not None:
+            values = torch.from_numpy(getattr(windows, name)).transpose(1, 2)
+            inputs |= {name: values.nan_to_num(0.0), mask: ~values.isnan()}
+    return inputs
 
 
 def compute_golden():
@@ -52,7 +72,7 @@ def compute_golden():
     fill_weights(model)
     forecaster = Moirai2Forecast(HORIZON, 1, 0, 0, CONTEXT, module=model)
     with torch.no_grad():
-        decoded = forecaster(*golden_histories())
+        decoded = forecaster(**peer_inputs(golden_windows()))
         model.double()
         for module in model.modules():
             if hasattr(module, "_init_freq"):  # the tables of rotary angles were made in float32
