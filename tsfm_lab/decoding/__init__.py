@@ -1,5 +1,24 @@
-"""Decoding: autoregressive roll-outs of next-token forecasters."""
+"""Decoding: autoregressive roll-outs and speculative decoding of next-token forecasters."""
 
-from tsfm_lab.decoding.autoregressive import slide
+from tsfm_lab.decoding.autoregressive import grow, roll_out, slide
+from tsfm_lab.decoding.costs import Costs, best_k, expected_speedup, measure_costs
+from tsfm_lab.decoding.coupling import acceptance_rate, couple, couple_gaussians
+from tsfm_lab.decoding.speculation import Speculation
+from tsfm_lab.decoding.speculative import SpeculativeDecoder
+from tsfm_lab.decoding.tracing import Trace
 
-__all__ = ["slide"]
+__all__ = [
+    "Costs",
+    "Speculation",
+    "SpeculativeDecoder",
+    "Trace",
+    "acceptance_rate",
+    "best_k",
+    "couple",
+    "couple_gaussians",
+    "expected_speedup",
+    "grow",
+    "measure_costs",
+    "roll_out",
+    "slide",
+]

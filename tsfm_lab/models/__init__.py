@@ -8,12 +8,16 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import CONFIG_NAME
 
 from tsfm_lab.models.checkpoint import CheckpointMixin, load_strictly, open_pth
+from tsfm_lab.models.early_exit import early_exit
+from tsfm_lab.models.feature_draft import FeatureDraft
+from tsfm_lab.models.linear_forecaster import LinearForecaster
 from tsfm_lab.models.moirai import MoiraiModule, published_mixture
 from tsfm_lab.models.moirai2 import Moirai2Module
 from tsfm_lab.models.moirai2_hybrid import Moirai2HybridModule
 from tsfm_lab.models.moirai_hybrid import MoiraiHybridModule
 from tsfm_lab.models.moirai_moe import MoiraiMoEModule
 from tsfm_lab.models.moirai_moe_hybrid import MoiraiMoEHybridModule
+from tsfm_lab.models.stu_forecaster import STUForecaster
 from tsfm_lab.models.timer import Timer
 from tsfm_lab.models.timer_base import TimerBase
 from tsfm_lab.models.timer_xl import TimerXL
@@ -24,24 +28,28 @@ MODELS: dict[str, type[CheckpointMixin]] = {
     model.model_type: model
     for model in (
         *(MoiraiModule, MoiraiHybridModule, MoiraiMoEModule, MoiraiMoEHybridModule, Moirai2Module, Moirai2HybridModule),
-        *(TimerXL, TimerXLDraft, Timer, TimerBase, TinyTimeMixer),
+        *(TimerXL, TimerXLDraft, Timer, TimerBase, TinyTimeMixer, FeatureDraft, LinearForecaster, STUForecaster),
     )
 }
 
 __all__ = [
     "MODELS",
     "CheckpointMixin",
+    "FeatureDraft",
+    "LinearForecaster",
     "Moirai2HybridModule",
     "Moirai2Module",
     "MoiraiHybridModule",
     "MoiraiMoEHybridModule",
     "MoiraiMoEModule",
     "MoiraiModule",
+    "STUForecaster",
     "Timer",
     "TimerBase",
     "TimerXL",
     "TimerXLDraft",
     "TinyTimeMixer",
+    "early_exit",
     "load_model",
     "load_strictly",
     "open_pth",
