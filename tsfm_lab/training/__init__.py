@@ -9,9 +9,10 @@ from typing import Any
 _HOMES = {
     "corpora": ("pretraining_mixture",),
     "experiment": ("make_mixture", "make_stream", "train"),
-    "losses": ("PackedNLLLoss",),
+    "losses": ("PackedNLLLoss", "PackedQuantileLoss"),
     "optimizer": ("make_optimizer", "make_schedule"),
     "pretrain": ("MoiraiHybridPretrain", "MoiraiPretrain", "MoiraiPretrainModule", "NonFiniteLoss"),
+    "pretrain_moirai2": ("Moirai2HybridPretrain", "Moirai2Pretrain"),
     "recorder": ("Validation",),
     "specs": ("make_pretraining", "parse_spec"),
     "trainer": ("TrainerOptions", "fit"),

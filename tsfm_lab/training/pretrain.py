@@ -1,4 +1,4 @@
-"""Lightning modules of pretraining: a packed batch in, one step of AdamW on the packed negative log-likelihood."""
+"""Lightning modules of pretraining: a packed batch in, one step of AdamW on a packed loss."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tsfm_lab.data.packing import PackedBatch
 from tsfm_lab.nn.attention_blocks import plan_blocks
 from tsfm_lab.nn.packing import plan_segments
-from tsfm_lab.training.losses import PackedNLLLoss
+from tsfm_lab.training.losses import PackedNLLLoss, PackedQuantileLoss
 from tsfm_lab.training.optimizer import make_optimizer, make_schedule
 
 PLANS = ("segments", "blocks")
@@ -37,7 +37,7 @@ class MoiraiPretrain(lightning.LightningModule):
 
     Parameters
     ----------
-    module: `MoiraiModule` or another with its `forward_predicted`.
+    module: `MoiraiModule` or another with its `forward_predicted`. loss: of what that returns.
     max_steps: where the schedule ends; warmup_steps: of linear warm-up, 10,000 as published.
     lr, weight_decay: of AdamW; gradient_clip: largest norm of the gradient.
     micro_rows: packed rows of one forward pass; fewer need less memory for the same step. None: all of the rank's.
@@ -50,6 +50,7 @@ class MoiraiPretrain(lightning.LightningModule):
         self,
         module: nn.Module,
         *,
+        loss: PackedNLLLoss | PackedQuantileLoss | None = None,
         max_steps: int,
         warmup_steps: int = 10_000,
         lr: float = 1e-3,
@@ -59,7 +60,7 @@ class MoiraiPretrain(lightning.LightningModule):
         seed: int = 0,
     ):
         super().__init__()
-        self.module, self.loss = module, PackedNLLLoss()
+        self.module, self.loss = module, PackedNLLLoss() if loss is None else loss
         self.max_steps, self.warmup_steps = max_steps, warmup_steps
         self.lr, self.weight_decay, self.gradient_clip = lr, weight_decay, gradient_clip
         self.micro_rows, self.seed = micro_rows, seed
@@ -92,15 +93,15 @@ class MoiraiPretrain(lightning.LightningModule):
         self._seed_draws(step)
         num_series, tokens = self._sum_over_ranks(sizes)
         optimizer.zero_grad()
-        nll = torch.zeros((), device=self.device)
+        total = torch.zeros((), device=self.device)
         for piece in pieces:
-            part = self._summed_nll(piece) / num_series
+            part = self._summed_loss(piece) / num_series
             sync = nullcontext() if piece is pieces[-1] else self._without_sync()
             with sync, torch.autocast(self.device.type, enabled=False):
                 self.manual_backward(part * self.trainer.world_size)  # DDP takes the mean over ranks
-            nll += part.detach()
+            total += part.detach()
         grad_norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.gradient_clip)
-        loss = self._sum_over_ranks(nll)
+        loss = self._sum_over_ranks(total)
         values = torch.stack([loss, grad_norm, tokens]).tolist()
         if not np.isfinite(values).all():
             self._stop(pieces, step, *values[:2])
@@ -116,8 +117,8 @@ class MoiraiPretrain(lightning.LightningModule):
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    def _summed_nll(self, piece: dict[str, Any]) -> Tensor:
-        """Σ over the piece's series of their mean negative log-likelihood."""
+    def _summed_loss(self, piece: dict[str, Any]) -> Tensor:
+        """Σ over the piece's series of their mean loss."""
         predicted = self.module.forward_predicted(**piece)
         return self.loss.summed(predicted, piece)
 
@@ -133,9 +134,7 @@ class MoiraiPretrain(lightning.LightningModule):
         rows, first = [], 0
         with torch.no_grad():
             for piece in pieces:
-                predicted = self.module.forward_predicted(**piece)
-                log_prob = predicted.log_prob(piece["target"]).masked_fill(~piece["observed_mask"], 0)
-                bad = ~torch.isfinite(log_prob).all(dim=(1, 2))
+                bad = self.loss.broken_rows(self.module.forward_predicted(**piece), piece)
                 rows += (first + bad.nonzero().flatten()).tolist()
                 first += len(bad)
         names = [name for name in pieces[0] if name not in PLANS]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from tsfm_lab.models import MODELS
 from tsfm_lab.models.moirai_hybrid import matched_stu_d_ff
 from tsfm_lab.training.presets.pretrain_stu import PretrainStu
 from tsfm_lab.training.pretrain import MoiraiHybridPretrain, MoiraiPretrain
+from tsfm_lab.training.pretrain_moirai2 import Moirai2HybridPretrain, Moirai2Pretrain
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,12 @@ class Kind:
         return {**sizes, "patch_sizes": self.patch_sizes or config.patch_sizes}
 
 
-KINDS = {"moirai": Kind(MoiraiPretrain), "moirai_hybrid": Kind(MoiraiHybridPretrain)}
+KINDS = {
+    "moirai": Kind(MoiraiPretrain),
+    "moirai_hybrid": Kind(MoiraiHybridPretrain),
+    "moirai2": Kind(Moirai2Pretrain, patch_sizes=(16,)),
+    "moirai2_hybrid": Kind(Moirai2HybridPretrain, patch_sizes=(16,)),
+}
 SHORT_NAMES = {"hybrid": "moirai_hybrid"}
 
 
@@ -55,6 +62,8 @@ def make_pretraining(spec: str, config: PretrainStu, *, seed: int, max_steps: in
     model_type, options = parse_spec(spec)
     kind = KINDS[model_type]
     sizes = kind.sizes(config)
+    if "patch_size" in signature(MODELS[model_type]).parameters:  # an architecture of one patch size
+        (sizes["patch_size"],) = sizes.pop("patch_sizes")
     if options.pop("match_parameters", False):
         names = ("num_eigh", "branches", "causal")
         options["stu_d_ff"] = matched_stu_d_ff(config.d_model, **{n: options[n] for n in names if n in options})
