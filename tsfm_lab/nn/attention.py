@@ -110,6 +110,10 @@ def attend_within_blocks(
         raise ValueError(f"blocks were planned for a batch of {blocks.shape}, got q of {tuple(q.shape[:2])}")
     if not blocks.buckets:
         return torch.zeros_like(q)
+    if blocks.in_place:
+        heads_first = (rearrange(x, "b t h e -> b h t e") for x in (q, k, v))
+        mixed = _attend(*heads_first, blocks.buckets[0], contrast, dropout_p)
+        return _touch(rearrange(mixed, "b h t e -> b t h e"), contrast, blocks)
     sizes = [prod(bucket.shape) for bucket in blocks.buckets]
     into_blocks = (blocks.gather, blocks.empty, blocks.inverse, blocks.padding)
     q, k, v = (Regroup.apply(x.flatten(0, 1), *into_blocks).split(sizes) for x in (q, k, v))
@@ -117,12 +121,19 @@ def attend_within_blocks(
         _attend(*(rearrange(x, "(n l) h e -> n h l e", l=bucket.shape[1]) for x in qkv), bucket, contrast, dropout_p)
         for *qkv, bucket in zip(q, k, v, blocks.buckets, strict=True)
     ]
-    if contrast is not None and all(bucket.codes is None and bucket.same is None for bucket in blocks.buckets):
-        # a gradient of exactly 0 instead of none: DDP waits for every parameter, and AdamW skips those without
-        outputs[0] = outputs[0] + 0.0 * contrast.sum()
+    outputs[0] = _touch(outputs[0], contrast, blocks)
     mixed = torch.cat([rearrange(x, "n h l e -> (n l) h e") for x in outputs])
     mixed = Regroup.apply(mixed, blocks.inverse, blocks.padding, blocks.gather, blocks.empty)
     return mixed.unflatten(0, blocks.shape)
+
+
+def _touch(mixed: Tensor, contrast: Tensor | None, blocks: AttentionBlocks) -> Tensor:
+    """`mixed`, through which a bias that no block has used gets a gradient of exactly 0 instead of none.
+
+    DDP waits for every parameter, and AdamW skips those without.
+    """
+    unused = contrast is not None and all(bucket.codes is None and bucket.same is None for bucket in blocks.buckets)
+    return mixed + 0.0 * contrast.sum() if unused and contrast.requires_grad else mixed
 
 
 class Regroup(torch.autograd.Function):

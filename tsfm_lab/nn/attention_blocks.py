@@ -44,6 +44,7 @@ class AttentionBlocks:
     empty: Tensor  # (k) int64: the empty slots
     inverse: Tensor  # (b·t) int64: token -> slot; 0 for padding
     padding: Tensor  # (m) int64: the tokens of sample 0, which neither attend nor are attended to
+    in_place: bool  # every row is one block without padding: nothing has to be gathered
 
     def map(self, move: Callable[[Tensor], Tensor]) -> AttentionBlocks:
         """The same plan with `move` applied to every tensor."""
@@ -83,7 +84,9 @@ def plan_blocks(
     time = None if time_id is None else time_id.detach().cpu().numpy().reshape(-1)[order]
 
     kind = np.where(num_variates == 1, 0, np.searchsorted(FOLDED_VARIATES, num_variates) + 1)
-    size = block_length(length, sample_id.is_cuda if coarse is None else coarse)
+    coarse = sample_id.is_cuda if coarse is None else coarse
+    # samples of one length, as in decoding, fit blocks of that length
+    size = length if not coarse and len(np.unique(length)) == 1 else block_length(length, coarse)
     buckets, tokens, offset = [], [], 0
     inverse, empty = np.full(sample_id.numel(), -1), [np.zeros(0, dtype=np.int64)]
     for alike in np.unique(np.stack([size, kind]), axis=1).T:
@@ -101,7 +104,9 @@ def plan_blocks(
 
     index = (np.concatenate([*tokens, empty[0]]), np.concatenate(empty))
     index += (np.maximum(inverse, 0), np.flatnonzero(inverse < 0))
-    return AttentionBlocks(tuple(sample_id.shape), tuple(buckets), *map(torch.from_numpy, index)).to(sample_id.device)
+    in_place = len(buckets) == 1 and buckets[0].shape == sample_id.shape and bool((index[0] == np.arange(offset)).all())
+    plan = AttentionBlocks(tuple(sample_id.shape), tuple(buckets), *map(torch.from_numpy, index), in_place)
+    return plan.to(sample_id.device)
 
 
 def block_length(length: np.ndarray, coarse: bool = False) -> np.ndarray:

@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from einops import rearrange, repeat
+import torch.nn.functional as F
 from torch import Tensor, nn
-
-from tsfm_lab.nn.attention import Regroup
 
 
 class Routing(NamedTuple):
@@ -102,21 +100,41 @@ class MoEFeedForward(nn.Module):
     @torch.compiler.disable  # the experts' shares change with every batch
     def mix(self, x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """`x: (n d), experts: (n k) int64, weights: (n k) -> y: (n d)`."""
-        k = experts.shape[1]
         order = experts.flatten().argsort(stable=True)  # (n k) sorted by expert
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order), device=order.device)
-        none = order[:0]
+        place = place.view(experts.shape)
         shares = torch.bincount(experts.flatten(), minlength=len(self.experts)).tolist()
-        pieces = Regroup.apply(repeat(x, "n d -> (n k) d", k=k), order, none, place, none).split(shares)
+        pieces = _SortByExpert.apply(x, order, place).split(shares)
         # an expert without tokens is called too in training: its gradients are zeros, for which DDP waits
         outputs = [
             expert(piece)
             for expert, piece in zip(self.experts, pieces, strict=True)
             if len(piece) or torch.is_grad_enabled()
         ]
-        y = Regroup.apply(torch.cat(outputs).to(x.dtype), place, none, order, none)
-        return (rearrange(y, "(n k) d -> n k d", k=k) * weights[..., None]).sum(1)
+        if not outputs:
+            return torch.zeros_like(x)
+        return _sum_rows(torch.cat(outputs).to(x.dtype), place, weights)
+
+
+class _SortByExpert(torch.autograd.Function):
+    """The tokens of the sorted choices: `x: (n d), order: (n·k) -> (n·k d)`; place: (n k), where each choice went."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(place)
+        return x.index_select(0, order // place.shape[1])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (place,) = ctx.saved_tensors
+        return _sum_rows(grad.contiguous(), place, None), None, None
+
+
+def _sum_rows(rows: Tensor, place: Tensor, weights: Tensor | None) -> Tensor:
+    """Σ_k w_k rows[place_k], in one pass over the rows: `rows: (m d), place, weights: (n k) -> (n d)`."""
+    return F.embedding_bag(place, rows, mode="sum", per_sample_weights=weights)
 
 
 @contextmanager
