@@ -54,12 +54,17 @@ def zeros_in_memory(layout: Layout) -> dict[str, np.ndarray]:
 
 
 def pack_rows(
-    rows: Iterable[Sequence[Sample]], num_rows: int, max_seq_len: int, allocate: Allocate = zeros_in_memory
+    rows: Iterable[Sequence[Sample]],
+    num_rows: int,
+    max_seq_len: int,
+    max_patch_size: int,
+    allocate: Allocate = zeros_in_memory,
 ) -> PackedBatch:
-    """Lay samples one after another in `num_rows` rows of `max_seq_len` tokens, zeros behind them.
+    """Lay samples one after another in `num_rows` rows of `max_seq_len` tokens, zeros behind them and their patches.
 
     rows: for each row its samples, each with TOKEN_FIELDS of one length; together at most `max_seq_len` tokens. Taken
     row by row, so that samples made on the way need not be in memory together.
+    max_patch_size: steps of a token, which patches are padded to.
     allocate: makes the zeros of all fields, e.g. in shared memory.
     Raises: ValueError for a row that is too long, or no samples.
     """
@@ -68,12 +73,14 @@ def pack_rows(
         begin = 0
         for sample_id, sample in enumerate(samples, start=1):
             if not fields:
-                fields = allocate(_layout(sample, (num_rows, max_seq_len)))
+                fields = allocate(_layout(sample, (num_rows, max_seq_len), max_patch_size))
             end = begin + len(sample["target"])
             if end > max_seq_len:
                 raise ValueError(f"a row must have at most max_seq_len={max_seq_len} tokens, row {r} has {end} or more")
+            p = sample["target"].shape[1]
             for name in TOKEN_FIELDS:
-                fields[name][r, begin:end] = sample[name]
+                tokens = fields[name][r, begin:end]
+                (tokens[:, :p] if tokens.ndim == 2 else tokens)[:] = sample[name]
             fields["sample_id"][r, begin:end] = sample_id
             begin = end
     if not fields:
@@ -81,9 +88,10 @@ def pack_rows(
     return {name: torch.from_numpy(field) for name, field in fields.items()}
 
 
-def _layout(example: Sample, shape: tuple[int, int]) -> Layout:
-    """Every field of a batch of so many rows and tokens, with the widths and types of a sample's."""
-    fields = {name: (shape + example[name].shape[1:], example[name].dtype) for name in TOKEN_FIELDS}
+def _layout(example: Sample, shape: tuple[int, int], max_patch_size: int) -> Layout:
+    """Every field of a batch of so many rows and tokens, with the types of a sample's."""
+    widths = {name: (max_patch_size,) * (example[name].ndim - 1) for name in TOKEN_FIELDS}
+    fields = {name: (shape + width, example[name].dtype) for name, width in widths.items()}
     return {"sample_id": (shape, np.dtype(np.int64)), **fields}
 
 

@@ -25,7 +25,7 @@ MAX_SKIPS = 1000  # unusable draws in a row that end a run: its data cannot be w
 class Draft(NamedTuple):
     """A sample on its way into a row: cropped, its tokens counted, the rest of the chain still to come.
 
-    Padded patches take up to 16 times the room of their values, and the rows that another rank takes never need them.
+    The rows that another rank takes never need the rest.
     """
 
     sample: Sample
@@ -58,7 +58,12 @@ class TrainingStream:
             raise ValueError(f"segment_by must be None or one of {', '.join(SEGMENTATIONS)}, got {segment_by!r}")
         self.mixture, self.chain, self.seed = mixture, list(chain), seed
         is_patchify = [isinstance(transform, Patchify) for transform in chain]
-        self._cut = is_patchify.index(True) if any(is_patchify) else len(self.chain)
+        if not any(is_patchify):
+            raise ValueError("chain must cut patches with Patchify, got none; see pretraining_chain")
+        cut = is_patchify.index(True)
+        self.max_patch_size = self.chain[cut].max_patch_size
+        # patches are padded where they are laid, which spares a copy of up to 16 times their values
+        self._to_crop, self._to_tokens = self.chain[:cut], [Patchify(None), *self.chain[cut + 1 :]]
         self.batch_rows, self.max_seq_len = batch_rows, max_seq_len
         self.segment_by, self.coarse_segments = segment_by, coarse_segments
         self.skips: dict[int, SkipReport] = {}  # by window, so that making one twice counts once
@@ -89,7 +94,7 @@ class TrainingStream:
         wanted = np.arange(first_step * self.batch_rows, (first_step + num_steps) * self.batch_rows)
         wanted = wanted.reshape(num_steps, self.batch_rows)[:, rank::world_size].reshape(-1)
         rows = (self._finish_row(*divmod(int(i), WINDOW_ROWS)) for i in wanted)
-        return pack_rows(rows, len(wanted), self.max_seq_len, allocate)
+        return pack_rows(rows, len(wanted), self.max_seq_len, self.max_patch_size, allocate)
 
     def _finish_row(self, window: int, row: int) -> list[Sample]:
         """The samples of one row, from a random generator of the row's own."""
@@ -161,10 +166,10 @@ class TrainingStream:
         raise RuntimeError(f"none of {MAX_SKIPS} series in a row was usable; check the data.\n{skips}") from error
 
     def _make_draft(self, sample: Sample, rng: np.random.Generator) -> Draft:
-        sample, rest = apply_chain(self.chain[: self._cut], sample, rng), self.chain[self._cut :]
-        if rest and "past_feat_dynamic_real" not in sample:
+        sample = apply_chain(self._to_crop, sample, rng)
+        if "past_feat_dynamic_real" not in sample:
             c, t = sample["target"].shape
-            return Draft(sample, c * (t // sample["patch_size"]), rest)
+            return Draft(sample, c * (t // sample["patch_size"]), self._to_tokens)
         # past covariates lose as many tokens as the mask takes, which the rest of the chain draws
-        sample = apply_chain(rest, sample, rng)
+        sample = apply_chain(self._to_tokens, sample, rng)
         return Draft(sample, len(sample["target"]), [])

@@ -71,9 +71,12 @@ class ImputeTimeSeries:
 
 @dataclass(frozen=True)
 class Patchify:
-    """Cut time into patches padded with zeros: (c n·p) -> (c n max_patch_size), values and observed mask alike."""
+    """Cut time into patches padded with zeros: (c n·p) -> (c n max_patch_size), values and observed mask alike.
 
-    max_patch_size: int = 128
+    max_patch_size: None leaves them as they are, (c n p), views of the rows.
+    """
+
+    max_patch_size: int | None = 128
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         p = sample["patch_size"]
@@ -82,7 +85,9 @@ class Patchify:
         return {**sample, **values, "observed_mask": observed}
 
     def _cut(self, rows: np.ndarray, p: int) -> np.ndarray:
-        c, t = rows.shape
-        patches = np.zeros((c, t // p, self.max_patch_size), dtype=rows.dtype)
-        patches[..., :p] = rows.reshape(c, t // p, p)
+        cut = rows.reshape(len(rows), -1, p)
+        if self.max_patch_size is None:
+            return cut
+        patches = np.zeros((*cut.shape[:2], self.max_patch_size), dtype=rows.dtype)
+        patches[..., :p] = cut
         return patches

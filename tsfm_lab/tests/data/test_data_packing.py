@@ -48,7 +48,7 @@ def tokens(n, value, patch=4):
 
 
 def test_samples_follow_each_other_in_a_row_with_zeros_behind():
-    batch = pack_rows(iter([[tokens(2, 1.0), tokens(3, 2.0)], [tokens(4, 3.0)]]), 2, max_seq_len=6)
+    batch = pack_rows(iter([[tokens(2, 1.0), tokens(3, 2.0)], [tokens(4, 3.0)]]), 2, max_seq_len=6, max_patch_size=4)
     assert batch["sample_id"].tolist() == [[1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 0, 0]]
     assert batch["target"][:, :, 0].tolist() == [[1, 1, 2, 2, 2, 0], [3, 3, 3, 3, 0, 0]]
     assert batch["time_id"].tolist() == [[0, 1, 0, 1, 2, 0], [0, 1, 2, 3, 0, 0]]
@@ -58,7 +58,7 @@ def test_samples_follow_each_other_in_a_row_with_zeros_behind():
 
 
 def test_a_packed_batch_has_the_types_that_the_models_expect():
-    batch = pack_rows([[tokens(2, 1.0)]], 1, max_seq_len=3)
+    batch = pack_rows([[tokens(2, 1.0)]], 1, max_seq_len=3, max_patch_size=4)
     types = {name: field.dtype for name, field in batch.items()}
     ids = dict.fromkeys(("sample_id", "time_id", "variate_id", "patch_size"), torch.int64)
     assert types == {"target": torch.float32, "observed_mask": torch.bool, "prediction_mask": torch.bool} | ids
@@ -66,9 +66,9 @@ def test_a_packed_batch_has_the_types_that_the_models_expect():
 
 def test_a_row_that_is_too_long_is_an_error():
     with pytest.raises(ValueError, match="at most max_seq_len=4 tokens, row 0 has 5"):
-        pack_rows([[tokens(2, 1.0), tokens(3, 2.0)]], 1, max_seq_len=4)
+        pack_rows([[tokens(2, 1.0), tokens(3, 2.0)]], 1, max_seq_len=4, max_patch_size=4)
 
 
 def test_no_samples_are_an_error():
     with pytest.raises(ValueError, match="at least one sample, got none"):
-        pack_rows([[]], 1, max_seq_len=4)
+        pack_rows([[]], 1, max_seq_len=4, max_patch_size=4)
