@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-BENCHES = ("data", "ministu", "moirai")
+BENCHES = ("data", "forecast", "ministu", "moirai")
 
 
 def main(arguments: list[str]) -> int:

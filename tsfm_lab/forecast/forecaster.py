@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas
 
 MEMORY = 512 * 2**20  # bytes that the values of one pass may take
-MAX_BATCH = 128  # series of one pass; more gain no speed
+MAX_BATCH = 64  # series of one pass; more gain no speed
 
 
 @dataclass(frozen=True)
