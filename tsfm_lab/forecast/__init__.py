@@ -4,6 +4,7 @@ from tsfm_lab.forecast.forecaster import ArrayForecast, Forecaster
 from tsfm_lab.forecast.kinds import make_forecaster
 from tsfm_lab.forecast.moirai import MoiraiForecast
 from tsfm_lab.forecast.moirai2 import Moirai2Forecast
+from tsfm_lab.forecast.moirai_moe import MoiraiMoEForecast
 from tsfm_lab.forecast.naive import Drift, Naive, SeasonalNaive
 from tsfm_lab.forecast.opening import load
 from tsfm_lab.forecast.prediction import LEVELS, Prediction
@@ -20,6 +21,7 @@ __all__ = [
     "Forecaster",
     "Moirai2Forecast",
     "MoiraiForecast",
+    "MoiraiMoEForecast",
     "Naive",
     "Prediction",
     "QuantileLinear",

@@ -1,6 +1,10 @@
 """Missing values of a history, filled in from what was observed."""
 
+from dataclasses import replace
+
 import numpy as np
+
+from tsfm_lab.forecast.windows import Windows
 
 
 def impute_causal_mean(values: np.ndarray) -> np.ndarray:
@@ -37,3 +41,17 @@ def interpolate(values: np.ndarray) -> np.ndarray:
 def observed_part(values: np.ndarray) -> np.ndarray:
     """The history from its first observed value on, gaps interpolated: `(t) -> (t')`."""
     return interpolate(values[int(np.argmax(~np.isnan(values))) :])
+
+
+def impute_windows(windows: Windows) -> Windows:
+    """Windows of one variate with the causal mean in place of what is missing; with several they stay as they are.
+
+    differs from uni2ts: the mean is of the window's steps, where GluonTS also counts those before it.
+    """
+    missing = np.isnan(windows.target) & ~windows.is_pad[:, None]
+    if windows.target.shape[1] > 1 or not missing.any():
+        return windows
+    target = windows.target.copy()
+    for history, is_pad in zip(target[:, 0], windows.is_pad, strict=True):
+        history[~is_pad] = impute_causal_mean(history[~is_pad])
+    return replace(windows, target=target)

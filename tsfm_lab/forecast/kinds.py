@@ -8,12 +8,15 @@ from torch import nn
 from tsfm_lab.forecast.forecaster import Forecaster
 from tsfm_lab.forecast.moirai import MoiraiForecast
 from tsfm_lab.forecast.moirai2 import Moirai2Forecast
+from tsfm_lab.forecast.moirai_moe import MoiraiMoEForecast
 from tsfm_lab.forecast.timer import TimerForecast
 from tsfm_lab.models.patch_forecaster import PatchForecaster
 
 FORECASTERS: dict[str, type[Forecaster]] = {
     "moirai": MoiraiForecast,
     "moirai_hybrid": MoiraiForecast,
+    "moirai_moe": MoiraiMoEForecast,
+    "moirai_moe_hybrid": MoiraiMoEForecast,
     "moirai2": Moirai2Forecast,
     "moirai2_hybrid": Moirai2Forecast,
 }

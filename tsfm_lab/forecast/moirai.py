@@ -1,7 +1,5 @@
 """Forecasts of MOIRAI 1.x and its hybrid: one pass, the law of the horizon's values alone, samples drawn from it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,6 +9,7 @@ from einops import rearrange
 
 from tsfm_lab.data.packing import PackedBatch
 from tsfm_lab.distributions import PredictedValues
+from tsfm_lab.forecast.draws import seeded
 from tsfm_lab.forecast.forecaster import Forecaster
 from tsfm_lab.forecast.prediction import Prediction
 from tsfm_lab.forecast.tokens import pack_windows
@@ -110,7 +109,7 @@ class MoiraiForecast(Forecaster):
     def _sample(self, context: Windows, horizon: int, patch_size: int, generator: torch.Generator) -> np.ndarray:
         """(b c s h)."""
         _, law = self._law(context, horizon, patch_size)
-        with _seeded(generator, self.device):
+        with seeded(generator, self.device):
             drawn = law.law.sample((self.num_samples,))
         axes = {"c": context.target.shape[1], "p": patch_size, "b": len(context.target)}
         return rearrange(drawn, "s (b c n p) -> b c s (n p)", **axes)[..., :horizon].float().cpu().numpy()
@@ -126,12 +125,3 @@ class MoiraiForecast(Forecaster):
     def device(self) -> torch.device:
         """Where the module lies."""
         return next(self.module.parameters()).device
-
-
-@contextmanager
-def _seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Within the block the default generators draw what `generator` determines; afterwards they go on as before."""
-    seed = int(torch.randint(2**62, (), generator=generator))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -91,6 +91,25 @@ class ExpertDecoder(PackedForecaster):
         masks = {"observed_mask": observed_mask, "prediction_mask": prediction_mask}
         return super().forward(target, **masks, **ids, patch_size=patch_size, segments=segments, blocks=blocks)
 
+    def standardise(
+        self, target: Tensor, observed_mask: Tensor, sample_id: Tensor, variate_id: Tensor, prediction_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Location and scale of each token's series, (b t 1) each, from what is observed and not to be predicted."""
+        return self.scaler(target, observed_mask & ~prediction_mask[..., None], sample_id, variate_id)
+
+    def embed(self, target: Tensor, patch_size: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+        """feat_proj(silu(in_proj(z))) + res_proj(z), z = (target − loc)/scale: `(b t p), (b t) -> (b t d)`."""
+        return self._embed_patches((target - loc) / scale, patch_size)
+
+    def law_after(self, x: Tensor, patch_size: Tensor, loc: Tensor, scale: Tensor) -> Distribution:
+        """The law of the patch after each of m tokens: `x: (m d), patch_size, loc, scale: (m)`, of one patch size p.
+
+        Returns a law of batch shape (m·p), token by token.
+        """
+        raw, index = self.param_proj.within_patches(x, patch_size)
+        token = index // max(self.patch_sizes)
+        return self.distr_output.distribution(raw, loc[token], scale[token])
+
     def _embed_patches(self, values: Tensor, patch_size: Tensor) -> Tensor:
         return self.feat_proj(F.silu(self.in_proj(values, patch_size)), patch_size) + self.res_proj(values, patch_size)
 

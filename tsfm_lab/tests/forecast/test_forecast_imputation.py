@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tsfm_lab.forecast.imputation import impute_causal_mean
+from tsfm_lab.forecast.imputation import impute_causal_mean, impute_windows
+from tsfm_lab.forecast.windows import Windows
 
 
 @pytest.mark.parametrize("missing", [[3, 4, 9], [0, 1, 5], [39], [], [0]])
@@ -24,3 +25,16 @@ def test_the_given_array_is_left_as_it_is():
     values = np.array([1, 3, np.nan], dtype=np.float32)
     assert impute_causal_mean(values).tolist() == [1, 3, 2]
     assert np.isnan(values[2])
+
+
+def test_windows_of_one_variate_are_filled_behind_their_padding():
+    target = np.array([[[np.nan, np.nan, 2, 4, np.nan]]], dtype=np.float32)
+    is_pad = np.array([[True, True, False, False, False]])
+    filled = impute_windows(Windows(target, is_pad)).target
+    np.testing.assert_array_equal(filled, [[[np.nan, np.nan, 2, 4, 3]]])
+    assert np.isnan(target[0, 0, 4])
+
+
+def test_several_variates_are_left_with_their_gaps():
+    windows = Windows(np.full((1, 2, 3), np.nan, dtype=np.float32), np.zeros((1, 3), dtype=bool))
+    assert impute_windows(windows) is windows
