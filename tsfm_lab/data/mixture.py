@@ -86,8 +86,10 @@ class Source:
 def _stack(series: list[Series]) -> Sample:
     """The variates of aligned series as those of one sample."""
     first = series[0]
-    for other in series:
-        if other.start != first.start or other.freq != first.freq or other.length != first.length:
+    for name in ("start", "freq", "length"):
+        values = [getattr(s, name) for s in series]
+        if values.count(values[0]) < len(values):
+            other = next(s for s, value in zip(series, values, strict=True) if value != values[0])
             raise UnusableSeries(
                 "not aligned",
                 f"{other.item_id!r} ({other.start}, {other.freq}, {other.length} steps) cannot be stacked on "
