@@ -1,4 +1,4 @@
-"""`python -m tsfm_lab.bench moirai`: MOIRAI and the STU hybrid, against each other and against uni2ts.
+"""`python -m tsfm_lab.bench moirai`: the MOIRAI family and its STU hybrids, against each other and against uni2ts.
 
 uni2ts is measured where it can be imported, in the same process: in an environment of its own, install this package's
 dependencies and `pip install --no-deps uni2ts==2.0.0`, and run the command there with PYTHONPATH at the checkout.
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from tsfm_lab import paths
+from tsfm_lab.bench.moirai2 import measure_moirai2
 from tsfm_lab.bench.moirai_forecast import measure_forecast
 from tsfm_lab.bench.moirai_mixing import measure_mixing
 from tsfm_lab.bench.moirai_step import count_all, make_modules, measure_memory, measure_steps
@@ -29,6 +30,7 @@ BARS = {
     "step": {"baseline/uni2ts": 0.65, "hybrid/baseline": 0.90, "hybrid/uni2ts": 0.58},
     "forecast": {"baseline/uni2ts, fixed": 1 / 10, "baseline/uni2ts, auto": 1 / 12},
     "mixing": {"stu/attention_dense": 0.45, "stu/attention_blocks": 0.65},
+    "moirai2": {"exact/uni2ts": 1 / 1.25, "frozen/uni2ts": 1 / 4},
 }
 
 
@@ -57,11 +59,18 @@ def run_forecasts(settings: list[Setting], rounds: int) -> Rows:
     return [measure_forecast(size, setting, rounds) for setting in eager for size in (32, 64, "auto")]
 
 
+def run_moirai2(settings: list[Setting], rounds: int) -> Rows:
+    """Forecasts of a small MOIRAI-2 and its hybrid: context 1000, horizon 192; exact, and behind a frozen scale."""
+    eager = [setting for setting in settings if not setting.compiled]
+    return [measure_moirai2(series, setting, rounds) for setting in eager for series in (1, 8)]
+
+
 ITEMS: dict[str, Callable[[list[Setting], int], Rows]] = {
     "step": run_steps,
     "mixing": run_mixing,
     "forecast": run_forecasts,
     "memory": run_memory,
+    "moirai2": run_moirai2,
 }
 
 

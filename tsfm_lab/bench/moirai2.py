@@ -1,0 +1,63 @@
+"""A MOIRAI-2 forecast of several passes, exact and behind the cache, and uni2ts's with the same weights."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsfm_lab.bench.precision import Setting
+from tsfm_lab.bench.timing import time_in_turns
+from tsfm_lab.bench.uni2ts_peer import has_uni2ts
+from tsfm_lab.forecast import Moirai2Forecast
+from tsfm_lab.forecast.windows import Windows
+from tsfm_lab.models import Moirai2HybridModule, Moirai2Module
+
+CONTEXT, HORIZON = 1000, 192  # steps: 63 tokens, three passes
+SCALES = ("exact", "frozen")
+
+
+def measure_moirai2(batch_size: int, setting: Setting, rounds: int) -> dict[str, Any]:
+    """Time of a batch of series from arrays to quantiles by small models; the row says where ours and theirs differ."""
+    torch.manual_seed(0)
+    modules = {"moirai2": Moirai2Module.from_preset("small"), "hybrid": Moirai2HybridModule.from_preset("small")}
+    walks = np.random.default_rng(0).normal(size=(batch_size, 1, CONTEXT)).cumsum(2).astype(np.float32)
+    windows = Windows(walks, np.zeros((batch_size, CONTEXT), dtype=bool))
+    calls: dict[str, Callable[[], Tensor]] = {}
+    for name, module in modules.items():
+        for scale in SCALES:
+            forecaster = Moirai2Forecast(module.to(setting.device), HORIZON, CONTEXT, scale)
+            calls[f"{name} {scale}"] = lambda forecaster=forecaster: forecaster.decode(windows, HORIZON)
+    if has_uni2ts():
+        calls["uni2ts"] = make_uni2ts_decode(modules["moirai2"], windows)
+    with setting.active(), setting.autocast():
+        times = time_in_turns(calls, rounds, 1, setting.device, setting.clock)
+        row = {"series": batch_size, **setting.describe(), **{name: t.summary() for name, t in times.items()}}
+        if has_uni2ts():
+            row |= {f"{s}/uni2ts": round(times[f"moirai2 {s}"].relative_to(times["uni2ts"]), 4) for s in SCALES}
+            row["distance"] = float((calls["moirai2 exact"]()[:, 0] - calls["uni2ts"]()).abs().max())
+    return row
+
+
+def make_uni2ts_decode(module: Moirai2Module, windows: Windows) -> Callable[[], Tensor]:
+    """uni2ts's forecast of complete univariate histories with `module`'s weights: (b q h)."""
+    from uni2ts.model.moirai2 import Moirai2Forecast as PeerForecast
+    from uni2ts.model.moirai2 import Moirai2Module as PeerModule
+
+    device = next(module.parameters()).device
+    with tempfile.TemporaryDirectory() as folder:
+        module.save_pretrained(folder)
+        peer = PeerModule.from_pretrained(folder).to(device)
+    forecaster = PeerForecast(HORIZON, 1, 0, 0, windows.length, module=peer)
+    history = torch.from_numpy(windows.target).transpose(1, 2).to(device)
+    observed, is_pad = torch.ones_like(history, dtype=torch.bool), torch.from_numpy(windows.is_pad).to(device)
+
+    @torch.inference_mode()
+    def decode() -> Tensor:
+        return forecaster(history, observed, is_pad)
+
+    return decode
