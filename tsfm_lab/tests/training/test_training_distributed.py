@@ -23,11 +23,11 @@ def test_one_and_two_gloo_ranks_have_the_same_losses_gradients_and_weights(tmp_p
     assert two.wait(timeout=120) == 0
     rows = [run_rows(folder) for folder in (one.path, tmp_path / "two")]
     assert [row["tokens"] for row in rows[0]] == [row["tokens"] for row in rows[1]]
-    # float32 sums in another order: 1e-6 at equal weights; AdamW turns that into 5e-5 of the loss within six steps
-    torch.testing.assert_close(*(numbers(run, "loss") for run in rows), rtol=2e-4, atol=0)
+    # float32 sums in another order; at ten times this learning rate the mixture's steep places turn 1e-6 into 4e-3
+    torch.testing.assert_close(*(numbers(run, "loss") for run in rows), rtol=5e-6, atol=0)
     torch.testing.assert_close(*(numbers(run, "grad_norm")[:2] for run in rows), rtol=1e-5, atol=0)
     weights = [load_file(folder / "model" / "model.safetensors") for folder in (one.path, tmp_path / "two")]
-    assert all((weights[0][name] - weights[1][name]).abs().max() < 2e-4 for name in weights[0])
+    assert all((weights[0][name] - weights[1][name]).abs().max() < 2e-5 for name in weights[0])
 
 
 def run_rows(folder):

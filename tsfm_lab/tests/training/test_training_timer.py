@@ -185,6 +185,20 @@ def test_a_stochastic_draft_learns_the_likelihood_and_a_point_draft_the_squared_
         torch.testing.assert_close(loss, expected)
 
 
+def test_input_noise_disturbs_what_lies_behind_the_prefix_in_training_alone():
+    x, draft = torch.randn(3, 20, 2), small(TimerXLDraft, d_model=64)
+    options = {"teacher": small().eval(), "teacher_noise": 0.0, "input_noise": 2.0}
+    distillation = task(draft, TimerDistillation, optimisation={"norm_prefix_len": 8}, **options)
+    disturbed = distillation._disturb(x, distillation.statistics(x))
+    assert torch.equal(disturbed[:, :8], x[:, :8])
+    assert ((disturbed - x)[:, 8:].abs() > 0).all()
+    losses = [distillation.loss(x, x, False) for _ in range(2)]
+    assert losses[0] != losses[1]
+    draft.eval()
+    losses = [distillation.loss(x, x, False) for _ in range(2)]
+    assert losses[0] == losses[1]
+
+
 def test_teacher_noise_is_drawn_in_training_and_averaged_in_validation():
     draft, (x, y) = small(TimerXLDraft, d_model=64, draft_stochastic=True, dropout=0.0), batch()
     distillation = task(draft, TimerDistillation, teacher=small().eval(), teacher_noise=0.2, var_reg=0.0)
@@ -313,7 +327,7 @@ def test_a_draft_that_cannot_stand_in_for_its_target_is_refused(options, message
 
 
 def test_negative_noise_is_refused():
-    with pytest.raises(ValueError, match="teacher_noise and var_reg must not be negative"):
+    with pytest.raises(ValueError, match="teacher_noise, var_reg and input_noise must not be negative"):
         task(small(TimerXLDraft, d_model=64), TimerDistillation, teacher=small(), teacher_noise=-1.0)
 
 

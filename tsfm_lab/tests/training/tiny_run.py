@@ -34,7 +34,7 @@ def pretraining(max_steps: int, dropout_p: float = 0.0, **options) -> MoiraiHybr
     torch.manual_seed(0)
     sizes = {"d_model": 64, "num_layers": 2, "patch_sizes": PATCH_SIZES, "max_seq_len": TOKENS}
     module = MoiraiHybridModule.from_preset("small", dropout_p=dropout_p, **sizes)
-    return MoiraiHybridPretrain(module, max_steps=max_steps, warmup_steps=2, lr=3e-3, seed=3, **options)
+    return MoiraiHybridPretrain(module, max_steps=max_steps, warmup_steps=2, lr=3e-4, seed=3, **options)
 
 
 def train(folder: Path, max_steps: int, checkpoint_steps: int = 4, dropout_p: float = 0.1, **more) -> RunDirectory:
