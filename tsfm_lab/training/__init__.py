@@ -7,12 +7,14 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "centroids": ("cluster_tokens", "set_centroids"),
     "corpora": ("pretraining_mixture",),
     "experiment": ("make_mixture", "make_stream", "train"),
     "losses": ("PackedNLLLoss", "PackedQuantileLoss"),
     "optimizer": ("make_optimizer", "make_schedule"),
     "pretrain": ("MoiraiHybridPretrain", "MoiraiPretrain", "MoiraiPretrainModule", "NonFiniteLoss"),
     "pretrain_moirai2": ("Moirai2HybridPretrain", "Moirai2Pretrain"),
+    "pretrain_moirai_moe": ("MoiraiMoEHybridPretrain", "MoiraiMoEPretrain"),
     "recorder": ("Validation",),
     "specs": ("make_pretraining", "parse_spec"),
     "trainer": ("TrainerOptions", "fit"),

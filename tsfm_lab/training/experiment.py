@@ -4,13 +4,18 @@ from tsfm_lab.data.mixture import Mixture
 from tsfm_lab.data.registry import UNKNOWN, entries, find
 from tsfm_lab.data.stream import TrainingStream
 from tsfm_lab.data.transforms import pretraining_chain
+from tsfm_lab.models.moirai import MoiraiModule
+from tsfm_lab.models.moirai_moe import ExpertDecoder
 from tsfm_lab.runs import RunDirectory
+from tsfm_lab.training.centroids import cluster_tokens, set_centroids
 from tsfm_lab.training.corpora import pretraining_mixture
 from tsfm_lab.training.presets.pretrain_stu import PretrainStu
 from tsfm_lab.training.pretrain import MoiraiPretrain
 from tsfm_lab.training.recorder import Validation
 from tsfm_lab.training.specs import KINDS, make_pretraining, parse_spec
 from tsfm_lab.training.trainer import TrainerOptions, fit
+
+CLUSTERED_BATCHES = 8  # of the stream, whose tokens are clustered
 
 
 def make_mixture(config: PretrainStu) -> Mixture:
@@ -43,7 +48,9 @@ def train(
 ) -> MoiraiPretrain:
     """Train one model, or go on, in the child directory `<spec>-s<seed>` of `run`; a finished one is opened.
 
-    spec: see `specs.parse_spec`. max_steps: of this run, where it is not the configuration's.
+    spec: see `specs.parse_spec`. max_steps: of this run, where it is not the configuration's. A MOIRAI-MoE that routes
+    by centroids gets them from the tokens of the "moirai" trained before it in the same run.
+    Raises ValueError where that has not been trained.
     """
     steps = max_steps or config.max_steps
     model = make_pretraining(spec, config, seed=seed, max_steps=steps)
@@ -61,9 +68,24 @@ def train(
         log_lines=log_lines,
     )
     stream = make_stream(config, mixture, seed, spec)
+    if "centroid" in model.module.encoder.state_dict() and not child.finished:
+        _cluster(model.module, stream, run, seed)
     checksums = data_checksums(config)
     fit(model, stream, child, options, validation=validation, title=f"{spec} s{seed}", data_checksums=checksums)
     return model
+
+
+def _cluster(module: ExpertDecoder, stream: TrainingStream, run: RunDirectory, seed: int) -> None:
+    """Set the centroids of a MOIRAI-MoE from the trained "moirai" of the run and the first batches of its stream."""
+    folder = run.path / f"moirai-s{seed}" / "model"
+    if not folder.is_dir():
+        raise ValueError(
+            f"a model with router=centroid routes by clusters of a trained MOIRAI's tokens, but {folder} does not "
+            "exist: put 'moirai' before it in MODELS, or choose router=linear"
+        )
+    num_experts = module.encoder.layers[0].ffn.router.centroid.shape[0]
+    batches = (stream.batch(step) for step in range(CLUSTERED_BATCHES))
+    set_centroids(module, cluster_tokens(MoiraiModule.from_pretrained(folder), batches, num_experts, seed=seed))
 
 
 def data_checksums(config: PretrainStu) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Lightning modules of pretraining: a packed batch in, one step of AdamW on a packed loss."""
 
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning
 import numpy as np
@@ -45,6 +45,7 @@ class MoiraiPretrain(lightning.LightningModule):
     """
 
     automatic_optimization = False
+    figures: ClassVar[tuple[str, ...]] = ()  # further columns of metrics.csv, which `_step_figures` fills
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class MoiraiPretrain(lightning.LightningModule):
         return [{**piece, **self.plans({**piece, **made}), **made} for piece in pieces], sizes
 
     def training_step(self, batch: tuple[list[dict[str, Any]], Tensor], batch_idx: int) -> dict[str, Any]:
-        """One optimiser step; returns loss (of the global batch), grad_norm (before clipping), lr and tokens."""
+        """One optimiser step; returns loss (of the global batch), grad_norm (before clipping), lr, tokens and figures."""
         pieces, sizes = batch
         step, optimizer = self.trainer.global_step, self.optimizers()
         self._seed_draws(step)
@@ -95,11 +96,11 @@ class MoiraiPretrain(lightning.LightningModule):
         optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
         for piece in pieces:
-            part = self._summed_loss(piece) / num_series
+            objective, part = self._objective(piece, num_series, tokens)
             sync = nullcontext() if piece is pieces[-1] else self._without_sync()
             with sync, torch.autocast(self.device.type, enabled=False):
-                self.manual_backward(part * self.trainer.world_size)  # DDP takes the mean over ranks
-            total += part.detach()
+                self.manual_backward(objective * self.trainer.world_size)  # DDP takes the mean over ranks
+            total += part
         grad_norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.gradient_clip)
         loss = self._sum_over_ranks(total)
         values = torch.stack([loss, grad_norm, tokens]).tolist()
@@ -108,7 +109,7 @@ class MoiraiPretrain(lightning.LightningModule):
         lr = optimizer.param_groups[0]["lr"]
         optimizer.step()
         self.lr_schedulers().step()
-        return {"loss": loss, "grad_norm": values[1], "lr": lr, "tokens": int(values[2])}
+        return {"loss": loss, "grad_norm": values[1], "lr": lr, "tokens": int(values[2]), **self._step_figures()}
 
     def _seed_draws(self, step: int) -> None:
         seed = int(np.random.SeedSequence((self.seed, step, self.global_rank)).generate_state(1)[0])
@@ -117,10 +118,18 @@ class MoiraiPretrain(lightning.LightningModule):
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    def _summed_loss(self, piece: dict[str, Any]) -> Tensor:
-        """Σ over the piece's series of their mean loss."""
+    def _objective(self, piece: dict[str, Any], num_series: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What a forward pass adds to what is minimised, and to the loss: scalars.
+
+        num_series, tokens: of the global batch.
+        """
         predicted = self.module.forward_predicted(**piece)
-        return self.loss.summed(predicted, piece)
+        part = self.loss.summed(predicted, piece) / num_series
+        return part, part.detach()
+
+    def _step_figures(self) -> dict[str, float]:
+        """The values of `figures`, of the global batch."""
+        return {}
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(value, reduce_op="sum")

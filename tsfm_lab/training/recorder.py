@@ -59,7 +59,8 @@ class StepClock(lightning.Callback):
 class Recorder(lightning.Callback):
     """One row of metrics.csv a step, the validation's scores among them; TensorBoard beside it where asked for.
 
-    A module's `training_step` returns loss, grad_norm, lr and tokens. Rank 0 alone writes and validates.
+    A module's `training_step` returns loss, grad_norm, lr and tokens, and what its `figures` names, if it has them.
+    Rank 0 alone writes and validates.
     resume_step: rows past it are dropped, because their steps are done again. time_s and tokens go on from the
     checkpoint's.
     """
@@ -88,7 +89,8 @@ class Recorder(lightning.Callback):
         if not trainer.is_global_zero:
             return
         columns = self.validation.columns() if self.validation else ()
-        self._log = self.run.metrics((*COLUMNS, *columns))
+        self._figures = getattr(pl_module, "figures", ())
+        self._log = self.run.metrics((*COLUMNS, *self._figures, *columns))
         self._log.drop_after(self.resume_step if trainer.global_step else -1)
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -117,6 +119,7 @@ class Recorder(lightning.Callback):
             "lr": outputs["lr"],
             "grad_norm": outputs["grad_norm"],
             "steps_per_s": round(1 / seconds, 4),
+            **{name: float(outputs[name]) for name in self._figures},
         }
         if self.validation and (step % self.validation.every == 0 or step == trainer.max_steps):
             values |= self.validation(pl_module.module)

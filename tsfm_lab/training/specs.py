@@ -12,6 +12,7 @@ from tsfm_lab.models.moirai_hybrid import matched_stu_d_ff
 from tsfm_lab.training.presets.pretrain_stu import PretrainStu
 from tsfm_lab.training.pretrain import MoiraiHybridPretrain, MoiraiPretrain
 from tsfm_lab.training.pretrain_moirai2 import Moirai2HybridPretrain, Moirai2Pretrain
+from tsfm_lab.training.pretrain_moirai_moe import MoiraiMoEHybridPretrain, MoiraiMoEPretrain
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,17 @@ class Kind:
 KINDS = {
     "moirai": Kind(MoiraiPretrain),
     "moirai_hybrid": Kind(MoiraiHybridPretrain),
+    "moirai_moe": Kind(MoiraiMoEPretrain),
+    "moirai_moe_hybrid": Kind(MoiraiMoEHybridPretrain),
     "moirai2": Kind(Moirai2Pretrain, patch_sizes=(16,)),
     "moirai2_hybrid": Kind(Moirai2HybridPretrain, patch_sizes=(16,)),
 }
-SHORT_NAMES = {"hybrid": "moirai_hybrid"}
+# a linear router can be trained from nothing; centroids need a trained MOIRAI, see `experiment.train`
+SHORT_NAMES = {
+    "hybrid": "moirai_hybrid",
+    "moe": "moirai_moe+router=linear",
+    "moe_hybrid": "moirai_moe_hybrid+router=linear",
+}
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
