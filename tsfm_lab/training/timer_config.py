@@ -75,6 +75,7 @@ class TimerConfig:
     distill_target_ckpt: str = ""  # a trained target (folder or .pth); "": train one
     draft_nll_var_reg: float = 0.01
     draft_teacher_noise: float = 0.05  # standard deviation, in standardised units
+    draft_input_noise: float = 0.0  # at most, on what both read behind norm_prefix_len, in units of the window's
 
     # machine: nothing here changes what is computed
     device: Literal["auto", "cpu", "gpu"] = unhashed("auto")

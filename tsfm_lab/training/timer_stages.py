@@ -91,7 +91,8 @@ def distill_draft(
     how = _optimisation(config, config.distill_epochs, config.draft_learning_rate)
     noise, var_reg = config.draft_teacher_noise, config.draft_nll_var_reg
     child = run.child(name, draft_teacher_noise=noise, draft_nll_var_reg=var_reg)
-    teaching = {"teacher": target, "teacher_noise": noise, "var_reg": var_reg} if config.distill else {}
+    teaching = {"teacher": target, "teacher_noise": noise, "var_reg": var_reg, "input_noise": config.draft_input_noise}
+    teaching = teaching if config.distill else {}
     return train_timer(deepcopy(draft), data, validation, child, how, **teaching, device=config.device, title=name)
 
 

@@ -167,6 +167,8 @@ class TimerDistillation(TimerTraining):
     teacher: frozen; reads the same windows, with the same statistics.
     teacher_noise: standard deviation, in the data's (standardised) units.
     var_reg: weight of the penalty on small variances.
+    input_noise: largest standard deviation, in units of each window's, of noise on what teacher and draft read behind
+        norm_prefix_len; a row's is uniform below it. A decoder that draws goes on from draws, which no window is like.
     """
 
     def __init__(
@@ -176,19 +178,25 @@ class TimerDistillation(TimerTraining):
         teacher: PatchForecaster,
         teacher_noise: float = 0.05,
         var_reg: float = 0.01,
+        input_noise: float = 0.0,
     ):
         super().__init__(module, *args)
         check_pair(module, teacher)
-        if teacher_noise < 0 or var_reg < 0:
-            raise ValueError(f"teacher_noise and var_reg must not be negative, got {teacher_noise} and {var_reg}")
+        if min(teacher_noise, var_reg, input_noise) < 0:
+            raise ValueError(
+                "teacher_noise, var_reg and input_noise must not be negative, got "
+                f"{teacher_noise}, {var_reg} and {input_noise}"
+            )
         self._teacher = (teacher.eval(),)  # in a tuple: neither trained nor saved with the draft
-        self.teacher_noise, self.var_reg = teacher_noise, var_reg
+        self.teacher_noise, self.var_reg, self.input_noise = teacher_noise, var_reg, input_noise
 
     def on_fit_start(self) -> None:
         self._teacher[0].to(self.device)
 
     def loss(self, x: Tensor, y: Tensor, last_token: bool) -> Tensor:
         statistics = self.statistics(x)
+        if self.module.training and self.input_noise:
+            x = self._disturb(x, statistics)
         with torch.no_grad():
             teacher = self._teacher[0](x, statistics)
         law = self.module.law(x, statistics)
@@ -198,6 +206,12 @@ class TimerDistillation(TimerTraining):
             teacher = teacher + self.teacher_noise * torch.randn_like(teacher)
         extra = 0.0 if self.module.training else self.teacher_noise**2
         return distillation_loss(TokenLaw(mean, logvar), teacher, var_reg=self.var_reg, extra_variance=extra)
+
+    def _disturb(self, x: Tensor, statistics: Statistics) -> Tensor:
+        """x with noise behind the prefix: (b t c) -> (b t c)."""
+        scale = self.input_noise * torch.rand(len(x), 1, 1, device=x.device) * statistics.stdev
+        behind = torch.arange(x.shape[1], device=x.device) >= (self.optimisation.norm_prefix_len or 0)
+        return x + scale * behind[:, None] * torch.randn_like(x)
 
 
 def train_timer(
@@ -210,6 +224,7 @@ def train_timer(
     teacher: PatchForecaster | None = None,
     teacher_noise: float = 0.0,
     var_reg: float = 0.0,
+    input_noise: float = 0.0,
     device: str = "auto",
     title: str = "",
 ) -> PatchForecaster:
@@ -226,7 +241,8 @@ def train_timer(
     if teacher is None:
         task = TimerTraining(*arguments)
     else:
-        task = TimerDistillation(*arguments, teacher=teacher, teacher_noise=teacher_noise, var_reg=var_reg)
+        noise = {"teacher_noise": teacher_noise, "input_noise": input_noise}
+        task = TimerDistillation(*arguments, teacher=teacher, var_reg=var_reg, **noise)
     max_steps = optimisation.epochs * steps_per_epoch
     options = TrainerOptions(max_steps=max_steps, device=device, checkpoint_steps=steps_per_epoch, log_lines=3)
     fit(task, data, run, options, validation=Validation(task.validate, ("loss",), steps_per_epoch), title=title)

@@ -53,8 +53,11 @@ def batch(variates=1):
     return series[:, : 3 * P], series[:, P:]
 
 
+TEACHING = ("teacher", "teacher_noise", "var_reg", "input_noise")
+
+
 def task(module=None, kind=TimerTraining, validation=(), **options):
-    teaching = {key: options.pop(key) for key in ("teacher", "teacher_noise", "var_reg") if key in options}
+    teaching = {key: options.pop(key) for key in TEACHING if key in options}
     return kind(module or small().eval(), Optimisation(**options), validation, 5, **teaching)
 
 
@@ -186,17 +189,19 @@ def test_a_stochastic_draft_learns_the_likelihood_and_a_point_draft_the_squared_
 
 
 def test_input_noise_disturbs_what_lies_behind_the_prefix_in_training_alone():
-    x, draft = torch.randn(3, 20, 2), small(TimerXLDraft, d_model=64)
-    options = {"teacher": small().eval(), "teacher_noise": 0.0, "input_noise": 2.0}
-    distillation = task(draft, TimerDistillation, optimisation={"norm_prefix_len": 8}, **options)
-    disturbed = distillation._disturb(x, distillation.statistics(x))
-    assert torch.equal(disturbed[:, :8], x[:, :8])
-    assert ((disturbed - x)[:, 8:].abs() > 0).all()
-    losses = [distillation.loss(x, x, False) for _ in range(2)]
-    assert losses[0] != losses[1]
-    draft.eval()
-    losses = [distillation.loss(x, x, False) for _ in range(2)]
-    assert losses[0] == losses[1]
+    draft, (x, y) = small(TimerXLDraft, d_model=64, dropout=0.0), batch()
+    distillation = task(
+        draft, TimerDistillation, teacher=small().eval(), teacher_noise=0.0, input_noise=2.0, norm_prefix_len=P
+    )
+    seen = []
+    draft.law, law = lambda x, statistics: seen.append(x) or law(x, statistics), draft.law
+    for training in (True, True, False):
+        draft.train(training)
+        distillation.loss(x, y, False)
+    assert torch.equal(seen[0][:, :P], x[:, :P])
+    assert ((seen[0] - x)[:, P:].abs() > 0).all()
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[2], x)
 
 
 def test_teacher_noise_is_drawn_in_training_and_averaged_in_validation():
