@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-BENCHES = ("data", "forecast", "ministu", "moirai")
+BENCHES = ("data", "forecast", "frozen_scale", "ministu", "moirai")
 
 
 def main(arguments: list[str]) -> int:

@@ -56,17 +56,17 @@ class HeldOutSet:
         return ArrayForecast(point, np.repeat(point[:, None], len(LEVELS), axis=1), LEVELS)
 
 
-def open_held_out(name: str, *, num_series: int, num_windows: int) -> HeldOutSet:
+def open_held_out(name: str, *, num_series: int, num_windows: int, horizon: int | None = None) -> HeldOutSet:
     """The last `num_windows` windows, side by side, of up to `num_series` series of a registered set.
 
-    The horizon is the first that the registry names. Series are taken evenly from the set, variates are series of their
-    own, and windows with less history than two horizons or without an observed label are left out.
+    horizon: steps; None: the first that the registry names. Series are taken evenly from the set, variates are series
+    of their own, and windows with less history than two horizons or without an observed label are left out.
     Raises ValueError where the set has no horizon or no such window.
     """
     entry = find(name)
-    if not entry.horizons:
+    if horizon is None and not entry.horizons:
         raise ValueError(f"{name} has no horizon in the registry; name a set of a held-out pool")
-    collection, h = load(name, repair=True), entry.horizons[0]
+    collection, h = load(name, repair=True), horizon or entry.horizons[0]
     histories, labels = [], []
     for row in _rows(collection, num_series):
         for window in range(num_windows, 0, -1):
