@@ -69,10 +69,14 @@ def evaluate(
     """
     results = Results(folder)
     pairs = [(name, task) for task in tasks for name in models if not results.has(name, seed, task)]
+    warned: set[tuple[str, str]] = set()
     for name, task in tqdm(pairs, desc="evaluate", unit="task", disable=not progress):
         try:
             forecaster = open_model(models[name], task)
-            mark = domain_of(forecaster, task, name)
+            mark, seen = domain_of(forecaster, task.data)
+            if seen and (name, task.data) not in warned:
+                warnings.warn(f"{task.data} is not held out for {name}, which was pretrained on {seen}", stacklevel=2)
+                warned.add((name, task.data))
             found = evaluate_task(forecaster, task, seed=seed, batch_size=batch_size)
         except Exception as error:  # whatever one data set does, the others are worth having
             logger.warning("%s on %s: %s: %s", name, task.name, type(error).__name__, error)
@@ -95,16 +99,12 @@ def open_model(model: Model, task: Task) -> Forecaster:
     return model
 
 
-def domain_of(forecaster: Forecaster, task: Task, name: str) -> str:
-    """ "held out", "in domain" or, where the pretraining is not recorded, "unknown"; warns of the second."""
+def domain_of(forecaster: Forecaster, data: str) -> tuple[str, str]:
+    """ "held out", "in domain" or, where the pretraining is not recorded, "unknown"; and the set that was seen, how."""
     if forecaster.pretraining is None:
-        return "unknown"
-    overlaps = in_domain(task.data, list(forecaster.pretraining))
-    if not overlaps:
-        return "held out"
-    what = f"{overlaps[0].pretraining} ({overlaps[0].how})"
-    warnings.warn(f"{task.data} is not held out for {name}, which was pretrained on {what}", stacklevel=3)
-    return "in domain"
+        return "unknown", ""
+    overlaps = in_domain(data, list(forecaster.pretraining))
+    return ("in domain", f"{overlaps[0].pretraining} ({overlaps[0].how})") if overlaps else ("held out", "")
 
 
 def evaluate_task(
