@@ -44,12 +44,15 @@ class PackedNLLLoss:
         return ~torch.isfinite(log_prob).all(dim=(1, 2))
 
 
+FARTHEST = 100.0  # scales from the location: a context that hardly varies would put what follows 1e6 of them away
+
+
 class PackedQuantileLoss:
     """L = 1/S Σ_series 1/n_s Σ_values 1/q Σ_τ max(τ (z − ẑ_τ), (τ − 1) (z − ẑ_τ)): the quantile (pinball) loss.
 
     Of a model that foresees several patches after every token, with z in units of the series' scale (Liu et al. 2025,
-    arXiv:2511.11698, §3). Where n_s values of a series are foreseen by several tokens, each time counts. Sums as in
-    `PackedNLLLoss`. quantile_levels: τ, (q).
+    arXiv:2511.11698, §3), cut at ±FARTHEST so that one series cannot drown a batch. A value that several tokens foresee
+    counts each time, in n_s too. Sums as in `PackedNLLLoss`. quantile_levels: τ, (q).
     """
 
     def __init__(self, quantile_levels: Sequence[float]):
@@ -72,6 +75,7 @@ class PackedQuantileLoss:
     def per_value(self, pred: PredictedPatches, batch: PackedBatch) -> Tensor:
         """The mean over the levels for every value ahead, (m n p), whether it counts or not."""
         z = (pred.take(batch["target"]) - pred.take(pred.loc)) / pred.take(pred.scale)
+        z = z.clamp(-FARTHEST, FARTHEST)
         tau = rearrange(torch.as_tensor(self.quantile_levels, device=z.device), "q -> q 1")
         error = z[:, :, None] - pred.quantiles
         return torch.maximum(tau * error, (tau - 1) * error).mean(-2)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tsfm_lab.evaluation import read_metrics
 from tsfm_lab.models import Moirai2HybridModule, Moirai2Module
 from tsfm_lab.models.predicted_patches import PredictedPatches
 from tsfm_lab.runs import RunDirectory
@@ -81,6 +82,19 @@ def test_the_loss_is_least_where_the_share_below_a_quantile_is_its_level():
     assert losses.index(min(losses)) == 3
 
 
+def test_a_series_that_leaves_its_scale_far_behind_counts_a_hundred_scales(module):
+    """A constant context has scale √1e-5, so that a step of 1 behind it is 316 of them."""
+    batch = {name: value[:1, :2].clone() for name, value in BATCH.items()}
+    batch["target"], batch["observed_mask"] = torch.tensor([[[5.0] * 16, [6.0] * 16]]), torch.ones(1, 2, 16).bool()
+    batch |= {name: torch.tensor([[a, b]]) for name, a, b in (("sample_id", 1, 1), ("time_id", 0, 1))}
+    batch |= {"variate_id": torch.zeros(1, 2).long(), "prediction_mask": torch.tensor([[False, True]])}
+    with torch.no_grad():
+        pred = module.forward_predicted(**batch)
+        loss = PackedQuantileLoss((0.5,))
+        half = replace(pred, quantiles=torch.zeros_like(pred.quantiles[:, :, :1]))
+        assert float(loss(half, batch)) == pytest.approx(0.5 * 100)
+
+
 def test_what_lies_behind_the_mask_of_what_was_observed_does_not_matter(module):
     poisoned = BATCH["target"].masked_fill(~BATCH["observed_mask"] & BATCH["prediction_mask"][..., None], 0.0)
     loss = PackedQuantileLoss(module.quantile_levels)
@@ -91,7 +105,7 @@ def test_what_lies_behind_the_mask_of_what_was_observed_does_not_matter(module):
 
 def test_rows_whose_loss_is_not_finite_are_named(module):
     target = BATCH["target"].clone()
-    target[1, BATCH["prediction_mask"][1]] = torch.inf
+    target[1, BATCH["prediction_mask"][1]] = torch.nan
     loss = PackedQuantileLoss(module.quantile_levels)
     pred = module.forward_predicted(**BATCH)
     assert loss.broken_rows(pred, {**BATCH, "target": target}).tolist() == [False, True]
@@ -113,6 +127,15 @@ def test_a_run_trains_and_saves(tmp_path, spec, pretraining, kind):
     again = kind.from_pretrained(tmp_path / f"{spec}-s0" / "model")
     before = make_pretraining(spec, config, seed=0).module
     assert not torch.equal(again.out_proj.output_layer.weight, before.out_proj.output_layer.weight)
+
+
+def test_the_share_of_crossed_quantiles_is_in_the_log(tmp_path):
+    train("moirai2", TINY, RunDirectory(tmp_path, {}), make_mixture(TINY), seed=0, log_lines=0)
+    logged = read_metrics(tmp_path)["crossings"]
+    model = make_pretraining("moirai2", TINY, seed=0).module
+    with torch.no_grad():
+        pred = model.forward_predicted(**make_stream(TINY, make_mixture(TINY), 0, "moirai2").batch(0))
+    assert logged[0] == pytest.approx(float((pred.quantiles.diff(dim=2) < 0).float().mean()), rel=1e-6)
 
 
 def test_plans_of_the_step_change_nothing(tmp_path):

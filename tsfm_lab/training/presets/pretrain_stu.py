@@ -19,6 +19,9 @@ ABLATION = (
     "moirai_hybrid+match_parameters=true",
 )
 
+# the four architectures and the STU form of each
+FAMILY = ("moirai", "hybrid", "moe", "moe_hybrid", "moirai2", "moirai2_hybrid")
+
 
 @dataclass(frozen=True)
 class PretrainStu:
@@ -26,7 +29,7 @@ class PretrainStu:
 
     scale: str
 
-    # what is compared; a model is "moirai", "moirai_hybrid" or a variant, "moirai_hybrid+num_eigh=8+causal=false"
+    # what is compared; a model is one of FAMILY or a variant of one, "moirai_hybrid+num_eigh=8+causal=false"
     models: tuple[str, ...] = ("moirai", "moirai_hybrid")
     seeds: tuple[int, ...] = (0, 1)  # of weights and batches; every model sees the same batches under one seed
     variants: tuple[str, ...] = ABLATION  # a second, shorter comparison under the first seed; may be empty
