@@ -73,6 +73,23 @@ def _fetch_into(target: Path, file: File, label: str) -> None:
     part.replace(target)
 
 
+def is_at_hand(file: File) -> bool:
+    """Whether a file can be had without a network: in the cache, or in a folder that is the mirror.
+
+    Of a mirror behind a URL it is taken on trust.
+    """
+    if cached_path(file).exists() or "://" in mirror():
+        return True
+    base = Path(mirror()).expanduser()
+    return bool(mirror()) and any((base / "raw" / place).is_file() for place, _ in _mirror_places(file))
+
+
+def _mirror_places(file: File) -> list[tuple[str, str]]:
+    """Where a mirror may keep a file below raw/, and as which member of an archive, "" for none."""
+    archive, _, member = file.mirror.partition("#")
+    return [(file.path, ""), (f"{file.path}.gz", ""), *([(archive, member)] if archive else [])]
+
+
 def _copy_from_mirror(file: File, part: Path, label: str) -> bool:
     """Put the origin's bytes of a file into `part`, however the mirror keeps them; False where it does not."""
     base = mirror().rstrip("/")
@@ -81,10 +98,7 @@ def _copy_from_mirror(file: File, part: Path, label: str) -> bool:
     remote = "://" in base
     if not remote and not Path(base).expanduser().is_dir():
         raise DownloadError(f"TSFM_DATA_MIRROR={base} is no folder; set it to one that holds raw/, or to a URL")
-    archive, _, member = file.mirror.partition("#")
-    for place, inside in ((file.path, ""), (f"{file.path}.gz", ""), (archive, member)):
-        if not place:
-            continue
+    for place, inside in _mirror_places(file):
         if remote:
             source = part if place == file.path else part.with_name(f"{part.name}-{Path(place).name}")
             try:

@@ -14,8 +14,8 @@ import yaml
 
 from tsfm_lab import paths
 from tsfm_lab.data import Entry, find
-from tsfm_lab.data.download import cached_path, mirror
-from tsfm_lab.data.hub import local_folders
+from tsfm_lab.data.download import is_at_hand
+from tsfm_lab.data.hub import VARIABLES, local_folders
 from tsfm_lab.runs.cli.request import Request, read_request
 from tsfm_lab.runs.directory import is_finished, utc_now
 from tsfm_lab.runs.files import write_json
@@ -23,6 +23,7 @@ from tsfm_lab.runs.lock import living_holder
 from tsfm_lab.training.corpora import registered_sets
 
 MIN_FREE_GB = 2.0  # free disk below which nothing is launched
+SHOWN = 3  # data sets that a message names
 DATA_FIELDS = ("data", "pretrain_data", "held_out")  # of a configuration, that name data sets
 BATCH_SCRIPT = paths.ROOT / "runs" / "slurm" / "notebook.sbatch"
 
@@ -55,16 +56,19 @@ def check_data(request: Request) -> None:
             find(name.partition("=")[0])  # raises, with the nearest names
     absent = [name for name in registered_sets(names) if not _is_at_hand(find(name))]
     if absent:
+        named = ", ".join(absent[:SHOWN]) + (f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else "")
+        families = {name.partition("/")[0] for name in absent}
+        variables = ["TSFM_DATA_MIRROR", *(VARIABLES[family] for family in sorted(families & VARIABLES.keys()))]
         raise ValueError(
-            f"data sets {absent} are not in {paths.CACHE} and compute nodes have no network; "
-            f"get them first: python -m tsfm_lab.data get {' '.join(absent)}, or set TSFM_DATA_MIRROR"
+            f"data sets {named} are not in {paths.CACHE} and compute nodes have no network; get them first, "
+            f"python -m tsfm_lab.data get {absent[0]} …, or set {' or '.join(variables)}"
         )
 
 
 def _is_at_hand(entry: Entry) -> bool:
     if entry.hub:
         return any(folder.is_dir() for folder in local_folders(entry))
-    return bool(mirror()) or all(cached_path(file).exists() for file in entry.files)
+    return all(is_at_hand(file) for file in entry.files)
 
 
 def set_aside(run: Path) -> None:

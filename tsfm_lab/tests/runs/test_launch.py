@@ -6,6 +6,7 @@ import nbformat
 import pytest
 
 from tsfm_lab import paths
+from tsfm_lab.data import find
 from tsfm_lab.runs.__main__ import main
 from tsfm_lab.runs.cli.launch import MIN_FREE_GB, expand_grid, launch
 from tsfm_lab.runs.cli.request import read_request
@@ -105,8 +106,21 @@ def test_a_data_set_that_the_node_could_not_open_is_refused(tiny, monkeypatch, c
     monkeypatch.setattr(shutil, "which", lambda name: name)
     arguments = ["-p", "DATA", "[synthetic, co2, ETTh1]", "--slurm"]
     message = refused(capsys, *arguments)
-    assert "data sets ['ETTh1'] are not in" in message
+    assert "data sets ETTh1 are not in" in message
     assert "python -m tsfm_lab.data get ETTh1" in message
     assert "did you mean ETTh1" in refused(capsys, "-p", "DATA", "[ETTh11]", "--slurm")
     monkeypatch.setenv("TSFM_DATA_MIRROR", str(tiny))
+    assert "data sets ETTh1 are not in" in refused(capsys, *arguments)  # nor does the mirror have it
+    file = tiny / "raw" / find("ETTh1").files[0].path
+    file.parent.mkdir(parents=True)
+    file.touch()
     assert main(["launch", "00_tiny", *arguments, "--dry-run"]) == 0
+
+
+def test_of_many_absent_data_sets_a_few_are_named_and_the_folder_they_may_lie_in(tiny, monkeypatch, capsys):
+    monkeypatch.delenv("LOTSA_V1_PATH", raising=False)
+    monkeypatch.setattr(paths, "CACHE", tiny / "cache")
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    message = refused(capsys, "-p", "DATA", "[lotsa_v1_unweighted]", "--slurm")
+    assert "data sets lotsa/buildings_900k, lotsa/sceaux, lotsa/borealis and 167 more are not in" in message
+    assert "LOTSA_V1_PATH" in message
