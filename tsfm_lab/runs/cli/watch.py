@@ -50,8 +50,13 @@ class Summary:
 
 def find_runs(name: str = "") -> list[Path]:
     """Run directories, children included, whose name below runs/ contains `name`; in the order of their paths."""
-    found = (file.parent for file in paths.RUNS.rglob("config.json"))
+    found = (file.parent for file in paths.RUNS.rglob("config.json") if not _is_model(file.parent))
     return sorted(run for run in found if name in run.relative_to(paths.RUNS).as_posix())
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether a folder is a saved model, whose config.json is the model's own."""
+    return (folder / "model.safetensors").exists()
 
 
 def find_run(name: str) -> Path:
@@ -156,7 +161,7 @@ def tail(run: Path, *, seconds: float = 5.0) -> None:
 
 
 def _children(run: Path) -> list[Path]:
-    return sorted(file.parent for file in run.glob("*/config.json"))
+    return sorted(file.parent for file in run.glob("*/config.json") if not _is_model(file.parent))
 
 
 def _last(rows: list[dict[str, Any]], name: str) -> float | None:

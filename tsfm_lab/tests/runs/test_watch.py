@@ -29,6 +29,14 @@ def test_children_are_listed_with_the_state_of_their_run(runs):
     assert states["04/lab-2"] == "new"
 
 
+def test_a_saved_model_is_no_run(runs):
+    model = runs[1].path / "model"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (model / name).touch()
+    assert model not in watch.find_runs()
+
+
 def test_remaining_time_is_steps_over_speed(runs):
     runs[0].start()
     assert watch.summarise(runs[0].path / "moirai-s0").left == (10 - 3) / 0.5
