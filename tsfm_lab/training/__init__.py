@@ -16,7 +16,7 @@ _HOMES = {
     "pretrain_moirai2": ("Moirai2HybridPretrain", "Moirai2Pretrain"),
     "pretrain_moirai_moe": ("MoiraiMoEHybridPretrain", "MoiraiMoEPretrain"),
     "recorder": ("Validation",),
-    "specs": ("make_pretraining", "parse_spec"),
+    "specs": ("make_pretraining", "parse_spec", "same_task"),
     "trainer": ("TrainerOptions", "fit"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

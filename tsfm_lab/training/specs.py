@@ -20,6 +20,7 @@ class Kind:
     """How the models of one `model_type` are trained."""
 
     pretraining: type[MoiraiPretrain]
+    task: str  # what the loss is of; losses of other tasks do not compare
     patch_sizes: tuple[int, ...] | None = None  # steps, where the architecture fixes them; None: the preset's
 
     def sizes(self, config: PretrainStu) -> dict[str, Any]:
@@ -29,12 +30,12 @@ class Kind:
 
 
 KINDS = {
-    "moirai": Kind(MoiraiPretrain),
-    "moirai_hybrid": Kind(MoiraiHybridPretrain),
-    "moirai_moe": Kind(MoiraiMoEPretrain),
-    "moirai_moe_hybrid": Kind(MoiraiMoEHybridPretrain),
-    "moirai2": Kind(Moirai2Pretrain, patch_sizes=(16,)),
-    "moirai2_hybrid": Kind(Moirai2HybridPretrain, patch_sizes=(16,)),
+    "moirai": Kind(MoiraiPretrain, "masked patches"),
+    "moirai_hybrid": Kind(MoiraiHybridPretrain, "masked patches"),
+    "moirai_moe": Kind(MoiraiMoEPretrain, "next patch"),
+    "moirai_moe_hybrid": Kind(MoiraiMoEHybridPretrain, "next patch"),
+    "moirai2": Kind(Moirai2Pretrain, "quantiles of the next patches", (16,)),
+    "moirai2_hybrid": Kind(Moirai2HybridPretrain, "quantiles of the next patches", (16,)),
 }
 # a linear router can be trained from nothing; centroids need a trained MOIRAI, see `experiment.train`
 SHORT_NAMES = {
@@ -58,6 +59,11 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     if not all(name and equals for name, equals, _ in pairs):
         raise ValueError(f"a variant is written {model_type}+option=value, got {spec!r}")
     return model_type, {name: _value(text) for name, _, text in pairs}
+
+
+def same_task(first: str, second: str) -> bool:
+    """Whether the losses of two models compare: same batches, and what is predicted from what."""
+    return KINDS[parse_spec(first)[0]].task == KINDS[parse_spec(second)[0]].task
 
 
 def make_pretraining(spec: str, config: PretrainStu, *, seed: int, max_steps: int | None = None) -> MoiraiPretrain:
