@@ -17,6 +17,7 @@ from tsfm_lab import paths
 from tsfm_lab.bench.moirai2 import measure_moirai2
 from tsfm_lab.bench.moirai_forecast import measure_forecast
 from tsfm_lab.bench.moirai_mixing import measure_mixing
+from tsfm_lab.bench.moirai_moe import measure_experts, measure_moe_forecast
 from tsfm_lab.bench.moirai_step import count_all, make_modules, measure_memory, measure_steps
 from tsfm_lab.bench.precision import Setting, settings_of
 from tsfm_lab.bench.timing import describe_machine
@@ -30,6 +31,7 @@ BARS = {
     "step": {"baseline/uni2ts": 0.65, "hybrid/baseline": 0.90, "hybrid/uni2ts": 0.58},
     "forecast": {"baseline/uni2ts, fixed": 1 / 10, "baseline/uni2ts, auto": 1 / 12},
     "mixing": {"stu/attention_dense": 0.45, "stu/attention_blocks": 0.65},
+    "moe": {"exact/uni2ts": 1 / 1.5, "frozen/uni2ts": 1 / 20},
     "moirai2": {"exact/uni2ts": 1 / 1.25, "frozen/uni2ts": 1 / 4},
 }
 
@@ -65,11 +67,25 @@ def run_moirai2(settings: list[Setting], rounds: int) -> Rows:
     return [measure_moirai2(series, setting, rounds) for setting in eager for series in (1, 8)]
 
 
+def run_moe(settings: list[Setting], rounds: int) -> Rows:
+    """Forecasts of a small MOIRAI-MoE and its hybrid: 100 samples, horizon 96; exact, and behind a frozen scale."""
+    eager = [setting for setting in settings if not setting.compiled]
+    return [measure_moe_forecast(1, setting, rounds) for setting in eager]
+
+
+def run_experts(settings: list[Setting], rounds: int) -> Rows:
+    """32 experts, two a token, against a dense layer of equal active operations."""
+    eager = [setting for setting in settings if not setting.compiled]
+    return [measure_experts(tokens, setting, 3 * rounds) for setting in eager for tokens in (69, 2208, 8832)]
+
+
 ITEMS: dict[str, Callable[[list[Setting], int], Rows]] = {
     "step": run_steps,
     "mixing": run_mixing,
     "forecast": run_forecasts,
     "memory": run_memory,
+    "moe": run_moe,
+    "experts": run_experts,
     "moirai2": run_moirai2,
 }
 

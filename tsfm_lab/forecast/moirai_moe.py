@@ -76,10 +76,14 @@ class MoiraiMoEForecast(Forecaster):
     @torch.inference_mode()
     def predict(self, windows: Windows, horizon: int, generator: torch.Generator) -> Prediction:
         """Draw samples of the next `horizon` steps of each item; see `Forecaster.predict`."""
-        passes = PASSES[self.scale](self.module, windows, horizon, self.patch_size)
+        passes = self.make_passes(windows, horizon)
         with seeded(generator, passes.device):
             patches = [passes.first(self.num_samples)]
             while len(patches) < passes.num_patches:
                 patches.append(passes.extend(patches[-1]))
         samples = rearrange(torch.stack(patches), "n b s c p -> b c s (n p)")[..., :horizon]
         return Prediction(samples=samples.float().cpu().numpy())
+
+    def make_passes(self, windows: Windows, horizon: int) -> RescaledPasses | FrozenPasses:
+        """The passes of one batch, which draw its patches one after the other."""
+        return PASSES[self.scale](self.module, windows, horizon, self.patch_size)

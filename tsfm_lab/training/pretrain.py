@@ -88,7 +88,7 @@ class MoiraiPretrain(lightning.LightningModule):
         return [{**piece, **self.plans({**piece, **made}), **made} for piece in pieces], sizes
 
     def training_step(self, batch: tuple[list[dict[str, Any]], Tensor], batch_idx: int) -> dict[str, Any]:
-        """One optimiser step; returns loss (of the global batch), grad_norm (before clipping), lr, tokens and figures."""
+        """One optimiser step; returns loss (global batch), grad_norm (before clipping), lr, tokens and figures."""
         pieces, sizes = batch
         step, optimizer = self.trainer.global_step, self.optimizers()
         self._seed_draws(step)
