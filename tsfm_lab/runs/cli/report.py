@@ -2,16 +2,18 @@
 
 import base64
 import io
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from tsfm_lab import paths
-from tsfm_lab.runs.cli.watch import compare
+from tsfm_lab.runs.cli.watch import comparison_rows
 from tsfm_lab.runs.files import atomic_write
 from tsfm_lab.runs.metrics import read_rows
 
 MAX_BYTES = 5_000_000  # of a report: small enough to send
+SMOOTHED_PART = 10  # of a run's steps, that a smoothed loss is the mean over
 _DISPLAY, _INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"(?<![\\$])\$([^$\n]+?)\$(?!\$)")
 _CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 _MARK = re.compile(r"mathml-(\d+)-mathml")
@@ -37,10 +39,14 @@ def write_comparison(runs: list[Path], target: Path) -> Path:
     """Write a page that compares runs: the options in which they differ, last and best metrics, loss against step."""
     from nbformat import v4
 
-    title = "Comparison of " + ", ".join(run.relative_to(paths.RUNS).as_posix() for run in runs)
-    image = v4.new_output("display_data", {"image/png": _loss_curves(runs)})
+    where = Path(os.path.commonpath([run.parent for run in runs]))
+    names = [run.relative_to(where).as_posix() for run in runs]
+    title = f"Comparison of runs in {where.relative_to(paths.RUNS.parent).as_posix()}"
+    rows = [("", *names), ("---",) * (1 + len(runs)), *comparison_rows(runs)]
+    text = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    image = v4.new_output("display_data", {"image/png": _loss_curves(runs, names)})
     cells = [
-        v4.new_markdown_cell(f"# {title}\n\n```\n{compare(runs)}\n```"),
+        v4.new_markdown_cell(f"# {title}\n\n{text}"),
         v4.new_code_cell("", outputs=[image], metadata={"tags": ["hide-input"]}),
     ]
     return _write(target, to_html(v4.new_notebook(cells=cells), title=title))
@@ -80,22 +86,27 @@ def take_mathematics(markdown: str, formulas: list[str]) -> str:
     return "".join(piece if number % 2 else replace(piece) for number, piece in enumerate(pieces))
 
 
-def _loss_curves(runs: list[Path]) -> str:
-    """A PNG, base64, of each run's loss against its step."""
+def _loss_curves(runs: list[Path], names: list[str]) -> str:
+    """A PNG, base64, of each run's loss against its step, pale, and of its mean over the steps around each."""
     import matplotlib.pyplot as plt
+    import pandas as pd
 
     from tsfm_lab.plotting import figure, use_theme
 
     use_theme()
     (axes,) = figure(height=3.5)
-    for run in runs:
+    for run, name in zip(runs, names, strict=True):
         rows = [row for row in read_rows(run / "metrics.csv") if row.get("loss")]
-        steps, losses = [int(row["step"]) for row in rows], [float(row["loss"]) for row in rows]
-        axes.plot(steps, losses, label=run.relative_to(paths.RUNS).as_posix())
-    axes.set(xlabel="step", ylabel="training loss", title="Training loss of the runs compared")
-    axes.legend()
+        loss = pd.Series([float(row["loss"]) for row in rows], index=[int(row["step"]) for row in rows])
+        (line,) = axes.plot(loss, alpha=0.25, linewidth=0.8)
+        width = max(1, len(loss) // SMOOTHED_PART)
+        axes.plot(loss.rolling(width, center=True, min_periods=1).mean(), color=line.get_color(), label=name)
+    axes.set(
+        xlabel="step", ylabel="training loss", title=f"Training loss, and its mean over 1/{SMOOTHED_PART} of a run"
+    )
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     buffer = io.BytesIO()
-    axes.figure.savefig(buffer, format="png", dpi=120)
+    axes.figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
     plt.close(axes.figure)
     return base64.b64encode(buffer.getvalue()).decode()
 

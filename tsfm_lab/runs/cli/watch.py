@@ -133,19 +133,23 @@ def show(run: Path, last: int = 5) -> str:
 
 
 def compare(runs: list[Path]) -> str:
-    """Runs side by side: the options in which they differ, then the last value and the best of each metric."""
+    """Runs side by side, as `comparison_rows` has them."""
+    return table([("", *(run.relative_to(paths.RUNS).as_posix() for run in runs)), *comparison_rows(runs)])
+
+
+def comparison_rows(runs: list[Path]) -> list[tuple[str, ...]]:
+    """A name and a text for each run: the options in which they differ, then last and best values of each metric."""
     configs = [read_json(run / "config.json") for run in runs]
-    names = [run.relative_to(paths.RUNS).as_posix() for run in runs]
     keys = list(dict.fromkeys(key for config in configs for key in config))
     differing = [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
-    rows = [("", *names)] + [(key, *(str(config.get(key, "-")) for config in configs)) for key in differing]
+    rows = [(key, *(str(config.get(key, "-")) for config in configs)) for key in differing]
     logs = [read_rows(run / "metrics.csv") for run in runs]
     metrics = list(dict.fromkeys(name for log in logs if log for name in log[-1]))
     for name in metrics:
         rows.append((name, *(_text(_last(log, name)) for log in logs)))
         if name == "loss" or name.startswith("val_"):
             rows.append((f"best {name}", *(_text(_best(log, name)) for log in logs)))
-    return table(rows)
+    return rows
 
 
 def tail(run: Path, *, seconds: float = 5.0) -> None:

@@ -62,7 +62,8 @@ def test_a_comparison_page_needs_no_network(runs, tmp_path):
     page = write_comparison([run.path for run in runs], tmp_path / "compare.html").read_text()
     assert "<script" not in page
     assert "data:image/png;base64," in page
-    assert "04/lab-2" in page
+    assert "<th>lab-2</th>" in page
+    assert "<td>seed</td>" in page
 
 
 def test_a_run_without_an_executed_notebook_has_no_report(runs):
