@@ -1,14 +1,12 @@
 """The passes of MOIRAI-2's decoding: what a pass reads, and the quantiles that follow its last tokens."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
 from tsfm_lab.data.packing import PackedBatch
-from tsfm_lab.forecast.imputation import impute_causal_mean
+from tsfm_lab.forecast.imputation import impute_windows
 from tsfm_lab.forecast.tokens import pack_windows
 from tsfm_lab.forecast.windows import Windows
 from tsfm_lab.models.moirai2 import QuantileDecoder
@@ -133,8 +131,9 @@ def pack_tokens(
     future = Windows(values, np.zeros((b, ahead), dtype=bool))
     windows = windows.slice(0, windows.length, ahead)
     batch = pack_windows(windows, ahead, p, p, future)
-    if c == 1 and np.isnan(windows.target[~windows.is_pad[:, None]]).any():
-        batch["target"] = pack_windows(_impute(windows), ahead, p, p, future)["target"]
+    imputed = impute_windows(windows)
+    if imputed is not windows:  # the masks stay those of what was observed
+        batch["target"] = pack_windows(imputed, ahead, p, p, future)["target"]
     batch = {name: value.to(next(module.parameters()).device) for name, value in batch.items()}
     is_context = (batch["variate_id"] == 0) & (batch["sample_id"] > 0) & ~batch["prediction_mask"]
     end = torch.where(is_context, batch["time_id"], -1).amax(1, keepdim=True)
@@ -155,11 +154,3 @@ def rescale(quantiles: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """quantiles · scale + loc: `(b c n q p), (b c), (b c) -> (b c n q p)`, on the data's scale."""
     loc, scale = (rearrange(field, "b c -> b c 1 1 1") for field in (loc, scale))
     return quantiles * scale + loc
-
-
-def _impute(windows: Windows) -> Windows:
-    """The causal mean in place of what is missing of a single variate, padding left as it is."""
-    target = windows.target.copy()
-    for history, is_pad in zip(target[:, 0], windows.is_pad, strict=True):
-        history[~is_pad] = impute_causal_mean(history[~is_pad])
-    return replace(windows, target=target)

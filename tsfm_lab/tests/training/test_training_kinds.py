@@ -10,7 +10,7 @@ from tsfm_lab.evaluation import HeldOutScore, HeldOutSet, read_metrics
 from tsfm_lab.models import load_model
 from tsfm_lab.runs import RunDirectory
 from tsfm_lab.runs.config import hashed_fields
-from tsfm_lab.training import Validation, make_mixture, train
+from tsfm_lab.training import Validation, make_mixture, same_task, train
 from tsfm_lab.training.presets.pretrain_stu import FAMILY, PRETRAIN_STU
 
 TINY = replace(
@@ -52,3 +52,10 @@ def test_it_trains_is_scored_and_opens_again(tmp_path, spec, mixture, score):
     (child,) = tmp_path.glob("*-s0")
     again = load_model(child / "model")
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.module.state_dict().items())
+
+
+def test_losses_compare_within_a_task():
+    assert same_task("moirai", "hybrid+num_eigh=8")
+    assert same_task("moirai2", "moirai2_hybrid")
+    assert not same_task("moirai", "moirai2")
+    assert not same_task("moirai", "moe")
