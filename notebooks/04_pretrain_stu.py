@@ -27,11 +27,15 @@
 #
 # At smoke scale the models are tiny and train for seconds, on synthetic and a few real series: enough to see every part
 # work, not enough to settle the question. `runs/params/04_pretrain_stu.lab.yaml` and `.full.yaml` are for that.
+#
+# The same experiment takes MOIRAI's successors and their STU forms: `MODELS = ["moe", "moe_hybrid"]` for MOIRAI-MoE
+# ([2410.10469](https://arxiv.org/abs/2410.10469)), `["moirai2", "moirai2_hybrid"]` for MOIRAI-2
+# ([2511.11698](https://arxiv.org/abs/2511.11698)); `runs/params/04_pretrain_stu.family.lab.yaml` names all six.
 
 # %% tags=["parameters"]
 SCALE = "smoke"  # smoke (about a minute on two CPU cores), lab (one GPU, ten minutes) or full (as published)
 # what is compared; a variant of a model is written with its options, see VARIANTS in the preset
-MODELS = None  # list of moirai, moirai_hybrid and variants
+MODELS = None  # list of moirai, hybrid, moe, moe_hybrid, moirai2, moirai2_hybrid and variants
 SEEDS = None  # list of seeds, of weights and batches alike
 VARIANTS = None  # models of the shorter comparison in section 9; an empty list leaves it out
 VARIANT_STEPS = None  # optimiser steps of each variant
@@ -92,7 +96,7 @@ from tsfm_lab.evaluation import (
     table_of_runs,
 )
 from tsfm_lab.runs import Preempted, open_run, resolve_config
-from tsfm_lab.training import Validation, make_mixture, make_pretraining, make_stream, train
+from tsfm_lab.training import Validation, make_mixture, make_pretraining, make_stream, same_task, train
 from tsfm_lab.training.presets import PRESETS
 
 plotting.use_theme()
@@ -185,7 +189,8 @@ assert tokens["target"].shape == (c * n, 32)
 # ## 2 · The same batches for every model
 #
 # Samples are packed into rows of `max_seq_len` tokens, and the batch of a step is a pure function of (seed, step):
-# whatever the model, the number of processes, and however often the run was interrupted.
+# whatever the model, the number of processes, and however often the run was interrupted. MOIRAI-2 alone, which reads
+# patches of 16 steps only, has batches of its own, from the same series.
 
 # %%
 mixture = make_mixture(config)
@@ -236,8 +241,10 @@ pd.DataFrame(score.naive).T.assign(horizon=[s.horizon for s in held_out], window
 # ## 5 · Pretraining
 #
 # The loss is the negative log-likelihood of the masked patches under a mixture of a Student-t, a narrow normal, a
-# negative binomial and a log-normal, each series weighing the same. AdamW, linear warm-up, then a cosine, gradients
-# clipped to norm 1. Under each seed the models take turns, so that a disturbance of the machine meets both.
+# negative binomial and a log-normal, each series weighing the same. The decoders foresee the same patches from the
+# tokens before them: MOIRAI-MoE the next one under the same mixture, MOIRAI-2 the next four under the quantile loss.
+# AdamW, linear warm-up, then a cosine, gradients clipped to norm 1. Under each seed the models take turns, so that a
+# disturbance of the machine meets all.
 
 # %% tags=["nbval-ignore-output"]
 trained = {}
@@ -271,7 +278,8 @@ for (spec, seed), group in metrics.groupby(["model", "seed"]):
 #
 # Steps are the fair unit if data is what limits us, seconds if compute is. At equal time the slower model has made
 # fewer steps and has not reached the end of its learning-rate schedule, which counts against it. A batch is easy or
-# hard for both models alike, so we also draw the difference of their losses on the same batch.
+# hard for both models alike, so we also draw the difference of their losses on the same batch, for those that share
+# batches and task with the first; across tasks only the scores compare.
 
 # %% tags=["nbval-ignore-output"]
 axes = plotting.figure(4, width=11, height=2.6)
@@ -283,7 +291,10 @@ for number, spec in enumerate(config.models):
     loss, gap, wql = curve["loss"].dropna(), (curve["loss"] - first).dropna(), curve["val_wql"].dropna()
     smoothed, smooth_gap = (values.rolling(smooth).mean() for values in (loss, gap))
     plotting.lines(axes[0], smoothed.index, smoothed, [spec], xlabel="step", ylabel="loss", **style)
-    plotting.lines(axes[1], gap.index, smooth_gap, xlabel="step", ylabel=f"loss − loss of {config.models[0]}", **style)
+    if same_task(spec, config.models[0]):
+        plotting.lines(
+            axes[1], gap.index, smooth_gap, xlabel="step", ylabel=f"loss − loss of {config.models[0]}", **style
+        )
     spread = deviation.loc[spec, "val_wql"][wql.index]
     plotting.lines(axes[2], wql.index, wql, spread=spread, xlabel="step", ylabel="WQL / seasonal naive", **style)
     plotting.lines(
