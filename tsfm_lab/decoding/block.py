@@ -1,6 +1,6 @@
 r"""Block verification: how many drafted patches to keep, decided for the block as a whole instead of one by one.
 
-Sun et al. 2025, "Block Verification Accelerates Speculative Decoding", arXiv:2403.10444, Algorithm 2. With
+Sun et al. 2024, "Block Verification Accelerates Speculative Decoding", arXiv:2403.10444, Algorithm 2. With
 c_0 = 1, c_j = min(1, c_{j−1} p_j(x_j)/q_j(x_j)), prefix j < k is kept with probability
 
     h_j = R_j / (R_j + 1 − c_j),  R_j = ∫ (c_j p_{j+1} − q_{j+1})₊,  h_k = c_k,

@@ -6,6 +6,7 @@ from tsfm_lab.training.presets.evaluation import EVALUATION
 from tsfm_lab.training.presets.ministu_on_lds import MINISTU_ON_LDS
 from tsfm_lab.training.presets.pretrain_stu import PRETRAIN_STU
 from tsfm_lab.training.presets.spectral_filters import SPECTRAL_FILTERS
+from tsfm_lab.training.presets.speculative_decoding import SPECULATIVE_DECODING
 
 PRESETS = {
     "01_spectral_filters": SPECTRAL_FILTERS,
@@ -13,5 +14,6 @@ PRESETS = {
     "03_architectures": ARCHITECTURES,
     "04_pretrain_stu": PRETRAIN_STU,
     "05_distill_draft": DISTILL_DRAFT,
+    "06_speculative_decoding": SPECULATIVE_DECODING,
     "07_evaluation": EVALUATION,
 }

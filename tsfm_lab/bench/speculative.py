@@ -1,0 +1,231 @@
+"""`python -m tsfm_lab.bench speculative`: speculative decoding against both roll-outs, and against STRIDE's decoder.
+
+A trained target (256 wide, 8 layers) and its drafts on ETTh1, context 672, horizon 768; the first run trains them, for
+about ten minutes on one CPU thread, and keeps them among the runs. σ is the target's own, calibrated on validation. The
+peer decodes with the same weights in the same process where `--peer DIR` names its checkout. One process, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tsfm_lab import paths
+from tsfm_lab.bench.moirai import format_rows
+from tsfm_lab.bench.speculative_models import CONTEXT, HORIZON, load_models, window_sizes
+from tsfm_lab.bench.speculative_peer import make_stride_decode
+from tsfm_lab.bench.timing import describe_machine
+from tsfm_lab.decoding.autoregressive import grow, roll_out, slide
+from tsfm_lab.decoding.costs import best_k, expected_speedup, expected_tokens, measure_costs
+from tsfm_lab.decoding.coupling import acceptance_rate
+from tsfm_lab.decoding.measure import Accuracy, accuracy, baselines, relative_speeds
+from tsfm_lab.decoding.speculation import Speculation
+from tsfm_lab.decoding.speculative import SpeculativeDecoder
+from tsfm_lab.decoding.tracing import Trace
+from tsfm_lab.models.patch_forecaster import PatchForecaster
+from tsfm_lab.models.timer_xl import TimerXL
+from tsfm_lab.runs.files import read_json, write_json
+from tsfm_lab.training.timer_data import make_windows, some_windows
+
+Rows = list[dict[str, Any]]
+BATCHES = (1, 8, 64)
+DRAFT = "timer_xl_draft"  # of the modes; the exact one is measured with all
+MODES = {
+    "sweep": (DRAFT, Speculation("sweep")),
+    "sweep, linear": ("linear", Speculation("sweep")),
+    "tolerance": (DRAFT, Speculation("tolerance", k=7, tolerance=0.05)),
+    "exact": (DRAFT, Speculation(k=1)),
+    "exact, block of 3": (DRAFT, Speculation(k=3, block=True)),
+    "stride": (DRAFT, Speculation("stride", k=3, sigma=0.3, bias=3.0, own_variance=True)),
+}
+EXACT_K = (1, 2, 3, 5)
+
+# at batch 1: what is to be reached in units of the sliding and of the cached roll-out
+SPEED_BARS = {"sweep": (5.0, 1.7), "tolerance": (3.6, 1.3), "exact": (2.2, None)}
+LOSS_BAR = 1.02  # of sweep and tolerance: MSE in units of the cached roll-out's
+CACHED_BAR = 1.04  # of the cached roll-out: MSE in units of the sliding one's
+
+
+class Bench:
+    """The models and windows that all items share. windows: of the test part, evenly spaced, for accuracy."""
+
+    def __init__(self, device: torch.device, peer: Path | None, windows: int, rounds: int):
+        target, drafts = load_models()
+        self.target: TimerXL = target.to(device)
+        self.drafts: dict[str, PatchForecaster] = {kind: draft.to(device) for kind, draft in drafts.items()}
+        self.device, self.rounds = device, rounds
+        test = make_windows("ETTh1", "test", multivariate=False, **window_sizes(HORIZON))
+        self.batches = [(x.to(device), y.to(device)) for x, y in some_windows(test, windows, 64)]
+        self.contexts = torch.cat([x for x, _ in self.batches])
+        self.peer = make_stride_decode(peer, self.target, self.drafts[DRAFT], HORIZON) if peer else None
+
+    def decoder(self, kind: str, how: Speculation) -> SpeculativeDecoder:
+        return SpeculativeDecoder(self.target, self.drafts[kind], how)
+
+    def measure_accuracy(self) -> Rows:
+        """Squared and absolute errors, standardised, and acceptance; exact and stride are draws, the others means."""
+        rows = []
+        for name, roll in {"slide": slide, "grow": grow, "cached": roll_out}.items():
+            rows.append(_errors(name, accuracy(lambda x, f=roll: f(self.target, x, HORIZON), self.batches)))
+        for name, (kind, how) in MODES.items():
+            decoder, trace, generator = self.decoder(kind, how), Trace(), self._generator()
+
+            def decode(x: Tensor, decoder=decoder, trace=trace, generator=generator) -> Tensor:
+                return decoder.generate(x, HORIZON, generator=generator, trace=trace)
+
+            rows.append({**_errors(name, accuracy(decode, self.batches)), "acceptance": round(trace.acceptance, 4)})
+        if self.peer:
+            rates = []
+            found = accuracy(lambda x: _remember(self.peer(x), rates), self.batches)
+            rows.append({**_errors("peer", found), "acceptance": round(sum(rates) / len(rates), 4)})
+        return rows
+
+    def measure_modes(self) -> Rows:
+        """Seconds of a whole decode, prefill included, and speed in units of both roll-outs."""
+        calls = {**baselines(self.target, HORIZON)}
+        for name, (kind, how) in MODES.items():
+            decoder = self.decoder(kind, how)
+            calls[name] = lambda x, d=decoder: d.generate(x, HORIZON)
+        if self.peer:
+            calls["peer"] = lambda x: self.peer(x)[0]
+        rows = []
+        for batch in BATCHES:
+            found = relative_speeds(calls, self.contexts[:batch], rounds=self.rounds if batch < 64 else 3)
+            rows += [{"batch": batch, "decoder": name, **_rounded(row)} for name, row in found.items()]
+        return rows
+
+    def measure_drafts(self) -> Rows:
+        """Every draft: acceptance of its next patch at true contexts and within the exact decoder, and its cost."""
+        rows = []
+        for kind, draft in self.drafts.items():
+            costs = measure_costs(self.target, draft, batch_size=1, context_tokens=CONTEXT // 96, most=max(EXACT_K))
+            trace = Trace()
+            self.decoder(kind, Speculation(k=3)).generate(
+                self.contexts[:256], HORIZON, generator=self._generator(), trace=trace
+            )
+            k = best_k(trace.acceptance, costs, max(EXACT_K))
+            row = {"draft": kind, "parameters": sum(parameter.numel() for parameter in draft.parameters())}
+            row["true_context"] = None if kind == "feature" else round(self._rate(draft), 4)
+            row |= {"acceptance": round(trace.acceptance, 4), "c": round(costs.draft / costs.verify[0], 3), "best_k": k}
+            row["expected"] = round(expected_speedup(trace.acceptance, k, costs), 3)
+            rows.append(row)
+        return rows
+
+    def measure_exact(self) -> Rows:
+        """Exact decoding, every k, draft and batch: speed over the cached roll-out, predicted and measured."""
+        rows = []
+        for batch in BATCHES:
+            x = self.contexts[:batch]
+            for kind, draft in self.drafts.items():
+                costs = measure_costs(
+                    self.target, draft, batch_size=batch, context_tokens=CONTEXT // 96, most=max(EXACT_K), rounds=4
+                )
+                decoders = {k: self.decoder(kind, Speculation(k=k)) for k in EXACT_K}
+                calls = {k: lambda x, d=decoder: d.generate(x, HORIZON) for k, decoder in decoders.items()}
+                rounds = self.rounds if batch == 1 else 3 if batch == 8 else 1
+                found = relative_speeds({**baselines(self.target, HORIZON), **calls}, x, rounds=rounds, warmup=1)
+                for k, decoder in decoders.items():
+                    trace = Trace()
+                    decoder.generate(self.contexts[:128], HORIZON, generator=self._generator(), trace=trace)
+                    row = {"batch": batch, "draft": kind, "k": k, "acceptance": round(trace.acceptance, 4)}
+                    row["tokens_a_round"] = round(expected_tokens(trace.acceptance, k), 3)
+                    row["predicted"] = round(expected_speedup(trace.acceptance, k, costs), 3)
+                    rows.append({**row, **_rounded(found[k])})
+        return rows
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(0)
+
+    @torch.no_grad()
+    def _rate(self, draft: PatchForecaster) -> float:
+        """Mean of 2Φ(−δ/2) of the patch after each context."""
+        x, stdev = self.contexts, self.target.statistics(self.contexts).stdev[..., 0]
+        gap = (draft.law(x).mean[:, -96:, 0] - self.target.law(x).mean[:, -96:, 0]) / stdev / self.target.sigma
+        return acceptance_rate(gap.norm(dim=1)).mean().item()
+
+
+ITEMS = {
+    "accuracy": Bench.measure_accuracy,
+    "modes": Bench.measure_modes,
+    "drafts": Bench.measure_drafts,
+    "exact": Bench.measure_exact,
+}
+
+
+def check_bars(item: str, rows: Rows) -> list[dict[str, Any]]:
+    """What was to be reached, beside what was."""
+    bars: list[tuple[str, float, float, bool]] = []  # of, found, bar, whether more is better
+    if item == "accuracy":
+        mse = {row["decoder"]: row["mse"] for row in rows}
+        bars.append(("MSE of cached/slide", mse["cached"] / mse["slide"], CACHED_BAR, False))
+        bars += [
+            (f"MSE of {name}/cached", mse[name] / mse["cached"], LOSS_BAR, False) for name in ("sweep", "tolerance")
+        ]
+    elif item == "modes":
+        alone = {row["decoder"]: row for row in rows if row["batch"] == 1}
+        for name, (over_slide, over_cached) in SPEED_BARS.items():
+            bars.append((f"{name}/slide", alone[name]["speedup_slide"], over_slide, True))
+            if over_cached:
+                bars.append((f"{name}/cached", alone[name]["speedup_cached"], over_cached, True))
+        if "peer" in alone:
+            slowest = {name: alone["peer"]["seconds"] / alone[name]["seconds"] for name in MODES}
+            bars += [(f"{name}/peer", ratio, 1.0, True) for name, ratio in slowest.items()]
+    return [
+        {"of": of, "found": round(found, 3), "bar": bar, "holds": found >= bar if more else found <= bar}
+        for of, found, bar, more in bars
+    ]
+
+
+def _errors(name: str, found: Accuracy) -> dict[str, Any]:
+    return {"decoder": name, "mse": round(found.mse, 5), "mae": round(found.mae, 5)}
+
+
+def _rounded(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.4g}") for name, value in row.items()}
+
+
+def _remember(decoded: tuple[Tensor, float], rates: list[float]) -> Tensor:
+    rates.append(decoded[1])
+    return decoded[0]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, write JSON; 1 when a bar is missed on a CPU."""
+    parser = argparse.ArgumentParser(prog="python -m tsfm_lab.bench speculative", description=__doc__)
+    parser.add_argument("items", nargs="*", metavar="ITEM", help=f"what to measure: {', '.join(ITEMS)}; default all")
+    parser.add_argument("--peer", type=Path, metavar="DIR", help="checkout of STRIDE")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--windows", type=int, default=1024, help="test windows of the accuracy")
+    parser.add_argument("--rounds", type=int, default=9, help="timed rounds at batch 1 and 8")
+    parser.add_argument("--output", type=Path, help="JSON file; default runs/results/speculative_<device>.json")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.items) - set(ITEMS):
+        parser.error(f"unknown item {', '.join(sorted(unknown))}; known: {', '.join(ITEMS)}")
+
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    output = options.output or paths.RUNS / "results" / f"speculative_{device.type}.json"
+    bench = Bench(device, options.peer, options.windows, options.rounds)
+    results, missed = read_json(output), False
+    for item in options.items or ITEMS:
+        rows = ITEMS[item](bench)
+        bars = check_bars(item, rows)
+        results[item] = {
+            **describe_machine(device),
+            "dtype": "float32",
+            "windows": options.windows,
+            "rows": rows,
+            "bars": bars,
+        }
+        write_json(output, results)
+        print(f"\n{item}: {ITEMS[item].__doc__}\n{format_rows(rows)}", flush=True)
+        for bar in bars:
+            print(f"  {bar['of']}: {bar['found']}, bar {bar['bar']}: {'holds' if bar['holds'] else 'MISSED'}")
+        missed |= device.type == "cpu" and not all(bar["holds"] for bar in bars)
+    return int(missed)

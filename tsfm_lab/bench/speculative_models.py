@@ -1,0 +1,59 @@
+"""The trained models of the speculative bench: a target on ETTh1 and its drafts, made once and kept among the runs."""
+
+from __future__ import annotations
+
+from tsfm_lab.models.patch_forecaster import PatchForecaster
+from tsfm_lab.models.timer_xl import TimerXL
+from tsfm_lab.runs import open_run
+from tsfm_lab.training.calibration import calibrate_sigma
+from tsfm_lab.training.timer_config import SpeculativeConfig
+from tsfm_lab.training.timer_data import make_windows, some_windows
+from tsfm_lab.training.timer_drafts import distill_draft_of_kind
+from tsfm_lab.training.timer_stages import train_target
+
+CONTEXT = 672  # steps
+HORIZON = 768  # steps
+
+# A cached roll-out reads 7 tokens of context and 7 of its own, all in the statistics of the first 7: so are the windows
+# that the target learns on.
+BENCH_CONFIG = SpeculativeConfig(
+    scale="bench",
+    data="ETTh1",
+    seq_len=CONTEXT + HORIZON - 96,
+    norm_prefix_len=CONTEXT,
+    test_pred_len=(HORIZON,),
+    max_val_windows=512,
+    d_model=256,
+    n_heads=4,
+    d_ff=512,
+    e_layers=8,
+    batch_size=32,
+    epoch_steps=100,
+    train_epochs=10,
+    pretrain_epochs=0,
+    distill_epochs=8,
+    learning_rate=5e-4,
+    draft_learning_rate=1e-3,
+    draft_input_noise=1.5,
+    valid_last=False,
+    device="cpu",
+)
+
+DRAFTS = ("timer_xl_draft", "early_exit:4", "early_exit:2", "feature", "linear", "stu", "ttm", "timer")
+
+
+def load_models() -> tuple[TimerXL, dict[str, PatchForecaster]]:
+    """The target with its own σ, calibrated on validation, and its drafts by kind; trained where they are not yet.
+
+    About ten minutes on one CPU thread the first time.
+    """
+    run = open_run("bench_speculative", BENCH_CONFIG)
+    target = train_target(BENCH_CONFIG, run)
+    drafts = {kind: distill_draft_of_kind(kind, BENCH_CONFIG, run, target) for kind in DRAFTS}
+    context = make_windows("ETTh1", "val", multivariate=False, **window_sizes(96))
+    return calibrate_sigma(target, some_windows(context, 2048, 64)), drafts
+
+
+def window_sizes(horizon: int) -> dict[str, int | bool]:
+    """Windows of one context and the `horizon` steps after it."""
+    return {"seq_len": CONTEXT, "input_token_len": 96, "output_token_len": horizon, "autoregressive": False}
