@@ -31,6 +31,9 @@ from tsfm_lab.models import MODELS
 from tsfm_lab.runs.files import read_json, write_json
 
 CONTEXT, HORIZON, SEASON = 512, 48, 24
+SIZES = {"": {"patch_size": "auto"}, ", patch 32": {"patch_size": 32}}
+FROZEN = {", frozen scale": {"scale": "frozen"}}  # exact, a hundred samples read everything anew with each patch
+VARIANTS = {"moirai": SIZES, "moirai_hybrid": SIZES, "moirai_moe": FROZEN, "moirai_moe_hybrid": FROZEN}
 SAME_AS_UNI2TS = ("moirai", "moirai_hybrid")  # models that its predictor is compared with
 BAR = 1 / 10  # of uni2ts's time for the same model
 Rows = list[dict[str, Any]]
@@ -50,9 +53,7 @@ def make_calls(device: torch.device) -> dict[str, Quantiles]:
     forecasters: dict[str, Forecaster] = {name: make(season=SEASON) for name, make in CLASSICAL.items()}
     modules = {name: MODELS[name].from_preset("small").to(device) for name in FORECASTERS}
     for name, module in modules.items():
-        sizes = {"": "auto", ", patch 32": 32} if name in SAME_AS_UNI2TS else {"": None}
-        for suffix, size in sizes.items():
-            options = {} if size is None else {"patch_size": size}
+        for suffix, options in VARIANTS.get(name, {"": {}}).items():
             forecasters[name + suffix] = make_forecaster(module, context_length=CONTEXT, **options)
     calls = {name: _as_call(forecaster) for name, forecaster in forecasters.items()}
     if has_uni2ts() and device.type == "cpu":
@@ -70,16 +71,19 @@ def _as_call(forecaster: Forecaster) -> Quantiles:
 def time_per_series(
     calls: Mapping[str, Quantiles], histories: np.ndarray, seconds: float, rounds: int, clock: Callable[[], float]
 ) -> dict[str, tuple[int, Timing]]:
-    """Seconds a series, in turns; each call on as many series as take about `seconds`, 16 at least.
+    """Seconds a series, in turns; each call on as many series as take about `seconds`, at least one.
 
     clock: as of `timing.time_in_turns`.
     """
     sizes, times = {}, {name: [] for name in calls}
     for name, call in calls.items():
-        call(histories[:16])  # warms up
-        start = clock()
-        call(histories[:16])
-        sizes[name] = int(np.clip(seconds * 16 / max(clock() - start, 1e-9), 16, len(histories)))
+        count = 1
+        for limit in (1, 32):  # from what a few take, not to begin with a call of hours
+            count = int(np.clip(count, 1, limit))
+            start = clock()
+            call(histories[:count])
+            count = int(seconds * count / max(clock() - start, 1e-9))
+        sizes[name] = int(np.clip(count, 1, len(histories)))
     for _ in range(rounds):
         for name, call in calls.items():
             start = clock()
@@ -99,9 +103,9 @@ def run_series(options: argparse.Namespace) -> Rows:
     for name, (count, timing) in timings.items():
         row = {"forecaster": name, "series": count, "a second": round(1 / timing.median, 2)}
         row["spread"] = round((max(timing.seconds) - min(timing.seconds)) / timing.median, 3)
-        few = histories[:128]
+        few = histories[:64]
         memory = None if timing.median > 0.1 else peak_memory(lambda name=name, few=few: calls[name](few), device)
-        row["MiB, 128 series"] = None if memory is None else round(memory, 1)
+        row["MiB, 64 series"] = None if memory is None else round(memory, 1)
         model, _, patch = name.partition(", ")
         peer = f"uni2ts, {patch}" if patch else "uni2ts"
         if peer in timings and model in SAME_AS_UNI2TS:

@@ -26,7 +26,7 @@ def test_a_slow_call_gets_fewer_series_and_a_fast_one_all():
 
     calls = {"slow": call("slow", 0.1), "fast": call("fast", 1e-6)}
     times = time_per_series(calls, make_histories(100), seconds=4, rounds=2, clock=lambda: now["seconds"])
-    assert asked == {"slow": [16, 16, 40, 40], "fast": [16, 16, 100, 100]}
+    assert asked == {"slow": [1, 32, 40, 40], "fast": [1, 32, 100, 100]}
     assert times["slow"][0] == 40
     assert times["slow"][1].median == pytest.approx(0.1)
     assert times["fast"][1].median == pytest.approx(1e-6)

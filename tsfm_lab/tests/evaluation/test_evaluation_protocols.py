@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,6 +136,15 @@ def test_last_value_has_the_errors_that_the_long_sequence_literature_has(name):
     metrics = metrics_of(evaluate_task(Naive(), task).sums)
     # published without the last incomplete batch of windows
     np.testing.assert_allclose([metrics["mse"], metrics["mae"]], LSF[name], atol=1e-3)
+
+
+@pytest.mark.usefixtures("mirror")
+def test_the_published_errors_on_illness_leave_out_the_last_incomplete_batch():
+    (task,) = lsf_tasks(["national_illness"], [24])
+    windows = task.open()
+    whole_batches = replace(task, open=lambda: [windows[i] for i in range(len(windows) // 32 * 32)])
+    metrics = metrics_of(evaluate_task(Naive(), whole_batches).sums)
+    assert (round(float(metrics["mse"]), 3), round(float(metrics["mae"]), 3)) == (6.587, 1.701)
 
 
 def test_a_task_is_read_when_it_is_run():

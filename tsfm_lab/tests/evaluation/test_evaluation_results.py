@@ -19,9 +19,10 @@ from tsfm_lab.evaluation import (
     scores_of,
     summarise,
 )
-from tsfm_lab.evaluation.evaluate import level_shift, open_model
+from tsfm_lab.evaluation.evaluate import domain_of, level_shift, open_model
 from tsfm_lab.evaluation.task import LastWindows, Window
 from tsfm_lab.forecast import LEVELS, Drift, Naive, SeasonalNaive
+from tsfm_lab.forecast.opening import pretraining_of
 
 H, SEASON = 4, 3
 
@@ -123,6 +124,14 @@ def test_a_set_that_was_pretrained_on_is_warned_of_and_marked(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         evaluate({"unseen": unseen}, [task("sunspots")], tmp_path)
+
+
+def test_a_model_pretrained_on_lotsa_has_seen_the_train_parts_of_monash_sets():
+    published = Naive()
+    published.pretraining = pretraining_of("Salesforce/moirai-1.1-R-small")
+    for data in ("monash_m4_hourly", "gift_eval/m4_hourly/short"):
+        assert domain_of(published, data) == ("in domain", "lotsa/m4_hourly (train part)")
+    assert domain_of(published, "ETTh1") == ("held out", "")
 
 
 def test_a_classical_model_takes_the_season_of_the_task_unless_it_has_its_own():
