@@ -1,4 +1,4 @@
-"""Presets of notebooks/03_architectures: the sizes at which the models are compared; nothing is trained."""
+"""Presets of notebooks/03_architectures: the sizes at which the models are compared, and a moment of training."""
 
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ class Architectures:
     num_layers: int = 4
     lengths: tuple[int, ...] = (64, 128, 256, 512)  # tokens of a row, one series each
     rounds: int = 3  # timings of each, in turn
+    expert_steps: int = 45  # training steps of the models whose experts are looked at
     device: str = unhashed("cpu")
 
     def __post_init__(self) -> None:
@@ -22,6 +23,8 @@ class Architectures:
             raise ValueError(f"lengths must be at least 32 tokens, got {self.lengths}")
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+        if self.expert_steps < 18:
+            raise ValueError(f"expert_steps must be at least 18, to see a loss fall, got {self.expert_steps}")
 
 
 LONG = (128, 256, 512, 1024, 2048, 4096)
