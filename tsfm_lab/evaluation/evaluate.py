@@ -70,9 +70,12 @@ def evaluate(
     results = Results(folder)
     pairs = [(name, task) for task in tasks for name in models if not results.has(name, seed, task)]
     warned: set[tuple[str, str]] = set()
+    opened: dict[str, Forecaster] = {}
     for name, task in tqdm(pairs, desc="evaluate", unit="task", disable=not progress):
         try:
-            forecaster = open_model(models[name], task)
+            if isinstance(models[name], str) and name not in opened:
+                opened[name] = load(models[name])
+            forecaster = open_model(opened.get(name, models[name]), task)
             mark, seen = domain_of(forecaster, task.data)
             if seen and (name, task.data) not in warned:
                 warnings.warn(f"{task.data} is not held out for {name}, which was pretrained on {seen}", stacklevel=2)
@@ -86,13 +89,9 @@ def evaluate(
     return results
 
 
-def open_model(model: Model, task: Task) -> Forecaster:
+def open_model(model: Forecaster | Callable[[Task], Forecaster], task: Task) -> Forecaster:
     """The forecaster of a task; a classical one takes the task's season unless it has its own."""
-    if isinstance(model, str):
-        model = load(model)
-    elif not isinstance(model, Forecaster):
-        model = model(task)
-    model = copy(model)
+    model = copy(model if isinstance(model, Forecaster) else model(task))
     model.replaced = Counter()
     if isinstance(model, ClassicalForecaster) and model.season is None:
         model.season = task.season

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.constants import CONFIG_NAME
 from huggingface_hub.errors import HFValidationError
 
@@ -31,14 +32,14 @@ PUBLISHED = {"Salesforce/moirai-1.": LOTSA_MIXTURES[:1], "Salesforce/moirai-moe-
 SHIPPED = Path(str(files("tsfm_lab.models"))) / "pretrained"
 
 
-def load(name_or_path: str | Path, *, device: str = "cpu", **options: Any) -> Forecaster:
+def load(name_or_path: str | Path, *, device: str | None = None, **options: Any) -> Forecaster:
     """Open a forecaster.
 
     Parameters
     ----------
     name_or_path: the name of a classical forecaster (`CLASSICAL`) or of a checkpoint that ships with the package; a
         folder with config.json and model.safetensors; the directory of a trained model within a run; or a hub id.
-    device: where a model's weights lie.
+    device: where a model's weights lie; None: on a GPU where there is one.
     options: of the forecaster's constructor: prediction_length, context_length, target_dim, season, patch_size, …
 
     Returns
@@ -57,6 +58,7 @@ def load(name_or_path: str | Path, *, device: str = "cpu", **options: Any) -> Fo
         module = load_model(source)
     except (OSError, HFValidationError) as error:  # the hub's errors of a missing model or network are OSErrors
         raise ValueError(f"{_missing(name)}. {type(error).__name__}: {error}") from error
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     forecaster = make_forecaster(module.to(device), **options)
     forecaster.pretraining = pretraining_of(source)
     return forecaster

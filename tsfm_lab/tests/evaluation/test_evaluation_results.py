@@ -1,5 +1,6 @@
 """Scoring of tasks, the folder of results, and what is read from its table."""
 
+import sys
 import warnings
 
 import numpy as np
@@ -99,6 +100,19 @@ def test_finished_tasks_are_not_done_again_and_failed_ones_are(tmp_path):
     assert set(results.table()["data"]) == {"nile", "co2", "sunspots"}
 
 
+def test_a_model_given_by_name_is_opened_once_for_all_tasks(tmp_path, monkeypatch):
+    opened = []
+
+    def load(name):
+        opened.append(name)
+        return Naive()
+
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "load", load)
+    results = evaluate({"m": "some/where"}, [task("nile"), task("co2")], tmp_path)
+    assert opened == ["some/where"]
+    assert results.counts()["status"].tolist() == ["finished"] * 2
+
+
 def test_the_table_is_tidy_and_has_the_slices_of_the_windows(tmp_path):
     table = evaluate({"naive": "naive"}, [task()], tmp_path, run="r", seed=3).table()
     assert list(table.columns) == [
@@ -135,7 +149,7 @@ def test_a_model_pretrained_on_lotsa_has_seen_the_train_parts_of_monash_sets():
 
 
 def test_a_classical_model_takes_the_season_of_the_task_unless_it_has_its_own():
-    assert open_model("seasonal_naive", task()).season == SEASON
+    assert open_model(SeasonalNaive(), task()).season == SEASON
     assert open_model(SeasonalNaive(season=9), task()).season == 9
     model = SeasonalNaive()
     assert (open_model(model, task()).season, model.season) == (SEASON, None)
