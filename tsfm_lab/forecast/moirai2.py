@@ -52,6 +52,8 @@ class Moirai2Forecast(Forecaster):
         )
         if scale not in PASSES:
             raise ValueError(f"scale must be one of {', '.join(PASSES)}, got {scale!r}")
+        if len(module.quantile_levels) < 2:
+            raise ValueError(f"a forecast needs a model of at least two quantile_levels, got {module.quantile_levels}")
         self.module, self.scale, self.crossings = module.eval(), scale, 0
 
     @classmethod

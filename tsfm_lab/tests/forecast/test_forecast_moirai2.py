@@ -189,5 +189,7 @@ def test_missing_values_and_a_constant_history_give_finite_forecasts(module):
 def test_bad_options_and_requests_are_refused(module):
     with pytest.raises(ValueError, match="scale must be one of exact, frozen, got 'cached'"):
         Moirai2Forecast(module, scale="cached")
+    with pytest.raises(ValueError, match=r"at least two quantile_levels, got \(0.5,\)"):
+        Moirai2Forecast(Moirai2Module(**SIZES, quantile_levels=(0.5,)))
     with pytest.raises(ValueError, match=r"within this model's 0.1 … 0.9, got \[0.05\]"):
         Moirai2Forecast(module).forecast(np.ones(50), 5, quantile_levels=(0.05, 0.5))
