@@ -99,6 +99,11 @@ def test_the_next_tokens_are_those_of_the_same_series_at_the_next_times():
     assert find_next_tokens(sample, time, variate, 2)[0].tolist() == expected
 
 
+def test_a_token_after_a_gap_in_time_is_no_next_one():
+    ids = torch.ones(1, 3, dtype=torch.int64)
+    assert find_next_tokens(ids, torch.tensor([[0, 2, 3]]), ids, 2)[0].tolist() == [[-1, -1], [2, -1], [-1, -1]]
+
+
 def test_checkpoints_go_through_a_folder_and_are_known_by_their_type(model, tmp_path):
     model.save_pretrained(tmp_path)
     again = load_model(tmp_path)
