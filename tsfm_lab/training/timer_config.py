@@ -104,7 +104,6 @@ class TimerConfig:
 class SpeculativeConfig(TimerConfig):
     """`TimerConfig`, and how its draft speeds up its target."""
 
-    use_speculative: bool = True  # False: both baselines only
     spec_draft_ckpt: str = ""  # a distilled draft (folder or .pth); "": distil one
     spec_k: int = 3  # drafted tokens a round
     spec_sigma: float | None = None  # of the target, in units of the window's; None: calibrated on validation
@@ -112,7 +111,6 @@ class SpeculativeConfig(TimerConfig):
     spec_sigma_adapt_c: float = 1.5
     spec_accept_bias: float = 1.0  # ≥ 1; above 1 the law is not the target's
     spec_accept_mse_tol: float | None = None  # accept a token within this mean squared deviation; None: by likelihood
-    trace_inference_breakdown: bool = False  # time of each part
     spec_debug_accept: bool = False  # acceptance by position and sample
     spec_debug_out: str = "acceptance.csv"  # where, in the run directory
 
@@ -134,6 +132,8 @@ SOURCE_NAMES = {
     "distill_target_model": "model",
     "spec_draft_model": "draft_model",
 }
+# what the source switches on and every run here does: decode with and without a draft, and time the parts
+ALWAYS_ON = ("use_speculative", "trace_inference_breakdown")
 
 
 def field_of(source_name: str) -> str:
