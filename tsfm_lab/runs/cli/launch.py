@@ -115,6 +115,9 @@ def launch(
     for command in commands:
         print(shlex.join(command))
     if dry_run:
+        for request in requests:
+            if not any(request.path.iterdir()):
+                request.path.rmdir()
         return 0
     codes = [subprocess.run(command).returncode for command in commands]
     return next((code for code in codes if code), 0)

@@ -22,7 +22,7 @@ def test_a_dry_run_prints_the_command_and_starts_nothing(tiny, capsys):
     assert main(["launch", "00_tiny", "-p", "OUTCOME", "fail", "--dry-run"]) == 0
     assert "-m tsfm_lab.runs execute" in (printed := capsys.readouterr().out)
     assert printed.strip().endswith("00_tiny.ipynb -p OUTCOME fail")
-    assert not list(paths.RUNS.rglob("status.json"))
+    assert not list(paths.RUNS.glob("00_tiny/*"))
 
 
 def test_parameters_on_the_line_win_over_the_file(tiny):
