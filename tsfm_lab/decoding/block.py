@@ -19,6 +19,7 @@ from tsfm_lab.decoding.coupling import gaussian_log_ratio
 from tsfm_lab.decoding.laws import standard_normal
 
 TINY = 1e-12  # of δ, below which p and q are one
+HALVINGS = 60  # of an interval of 40 standard deviations: down to rounding
 
 
 def residual_mass(log_c: Tensor, delta: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ def count_kept(log_ratio: Tensor, delta: Tensor, generator: torch.Generator | No
     return kept, log_c.gather(1, kept[:, None])[:, 0]
 
 
-def draw_along(log_c: Tensor, delta: Tensor, generator: torch.Generator | None = None, steps: int = 60) -> Tensor:
+def draw_along(log_c: Tensor, delta: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """A draw of t ∝ (c φ(t − δ) − φ(t))₊ by halving an interval of its survival function: `(b), (b) -> (b)` float64.
 
     Its support is t > t* = δ/2 − ln c/δ, where S(t) = c Φ(δ − t) − Φ(−t).
@@ -64,7 +65,7 @@ def draw_along(log_c: Tensor, delta: Tensor, generator: torch.Generator | None =
 
     u = torch.rand(low.shape, generator=generator, device=low.device, dtype=low.dtype)
     wanted = log_survival(low) + torch.log1p(-u)
-    for _ in range(steps):
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
         above = log_survival(middle) > wanted
         low, high = torch.where(above, middle, low), torch.where(above, high, middle)

@@ -59,7 +59,6 @@ def measure_costs(
     most: int,
     rounds: int = 10,
     warmup: int = 2,
-    overhead: float = 0.0,
 ) -> Costs:
     """Medians over rounds of a draft's step and of the target's passes over 1 … most+1 tokens, taken in turns.
 
@@ -94,4 +93,4 @@ def measure_costs(
             verified[-1].append(seconds(lambda new=new: target.token_law(target.encode_tokens(new, cache))))
             cache.rollback(context_tokens)
     verify = tuple(median(times) for times in zip(*verified[warmup:], strict=True))
-    return Costs(median(drafted[warmup:]), verify, overhead)
+    return Costs(median(drafted[warmup:]), verify)

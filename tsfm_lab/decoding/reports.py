@@ -30,6 +30,8 @@ class ResultFiles:
         self.summary = MetricsLog(directory / "result_inference_summary.csv", SUMMARY)
         self.breakdown = MetricsLog(directory / "result_inference_breakdown.csv", BREAKDOWN)
         self.forecast = directory / "result_long_term_forecast.json"
+        for log in (self.summary, self.breakdown):
+            log.drop_after(-1)  # an execution measures every setting anew
 
     def add(self, setting: str, mode: str, errors: Accuracy, trace: Trace, *, batches: int) -> None:
         """A decode of so many batches: its errors, and what its trace was told."""

@@ -11,7 +11,10 @@ MODES = ("exact", "tolerance", "sweep", "stride")
 
 @dataclass(frozen=True)
 class Speculation:
-    """How drafts are made and judged. Standard deviations are in units of each window's own."""
+    """How drafts are made and judged. Standard deviations are in units of each window's own.
+
+    Raises ValueError for a number out of its range, and for one that has no part in the mode.
+    """
 
     mode: Literal["exact", "tolerance", "sweep", "stride"] = "exact"
     k: int = 3  # drafted tokens a round; adaptive: at most; a sweep drafts the whole horizon
@@ -39,6 +42,16 @@ class Speculation:
             raise ValueError("mode='tolerance' needs a tolerance, a mean squared deviation in units of the window's σ²")
         if self.tolerance is not None and (isnan(self.tolerance) or self.tolerance < 0):
             raise ValueError(f"tolerance must not be negative, got {self.tolerance}")
+        if self.tolerance is not None and self.mode not in ("tolerance", "stride"):
+            raise ValueError(f"tolerance must be None in {self.mode} mode, got {self.tolerance}")
+        if self.sigma_mode not in ("fixed", "adaptive"):
+            raise ValueError(f"sigma_mode must be fixed or adaptive, got {self.sigma_mode!r}")
+        if self.sigma_mode == "adaptive" and self.mode != "stride":
+            raise ValueError(f"sigma_mode must be fixed in {self.mode} mode: 'adaptive' is a part of mode='stride'")
+        if not 0 < self.sigma_adapt_c < inf:
+            raise ValueError(f"sigma_adapt_c must be positive, got {self.sigma_adapt_c}")
+        if not self.draws and (self.own_variance or self.sigma is not None):
+            raise ValueError(f"{self.mode} mode is made of means: leave out own_variance and sigma")
         if self.block and (self.mode != "exact" or self.own_variance):
             raise ValueError("block=True needs mode='exact' and a shared sigma (own_variance=False)")
 

@@ -35,7 +35,7 @@ class SpeculativeDecoder:
 
     Raises
     ------
-    ValueError: for a draft that does not fit, a mode without the laws it needs, an adaptive k without costs.
+    ValueError: for a draft that does not fit, no σ to share, an adaptive k without costs.
     """
 
     def __init__(
@@ -69,13 +69,16 @@ class SpeculativeDecoder:
 
         Raises
         ------
-        ValueError: when horizon is no positive multiple of the token, or `context.freeze` refuses the context.
+        ValueError: when horizon is no positive multiple of the token, `context.freeze` refuses the context, or
+        own_variance=True and the target or the draft has no variance.
         """
         steps = count_tokens(horizon, self.target.output_token_len)
         tokens, statistics = freeze(self.target, context)
         decode = _Decode(self, tokens, steps, generator, trace)
         while len(decode.rows):
             decode.round()
+        if trace:
+            trace.next_batch()
         return thaw(decode.forecast, statistics)
 
 

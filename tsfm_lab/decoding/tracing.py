@@ -26,8 +26,8 @@ class Trace:
 
     Parameters
     ----------
-    file: a CSV to append every judged token to, written round by round: step (round), batch, sample (row), position (in
-        the round), score (`Verdict.score`), kept (0 or 1).
+    file: a CSV, begun anew, of every judged token, written round by round: step (round), batch, sample (row), position
+        (in the round), score (`Verdict.score`), kept (0 or 1).
     """
 
     def __init__(self, file: Path | None = None):
@@ -38,6 +38,8 @@ class Trace:
         self.tokens = self.rounds = 0
         self.batch = 0
         self._log = MetricsLog(file, ACCEPTANCE_COLUMNS) if file else None
+        if self._log:
+            self._log.drop_after(-1)
         self._wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
 
     @contextmanager

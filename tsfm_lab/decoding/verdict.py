@@ -47,9 +47,16 @@ Rule = Callable[[TokenLaw, Drafted, torch.Generator | None], Verdict]
 
 
 def target_sigma(p: TokenLaw, sigma: float | None) -> Tensor:
-    """The target's standard deviation in each place, `(b k+1 p)` or a scalar: what is given, else its law's."""
+    """The target's standard deviation in each place, `(b k+1 p)` or a scalar: what is given, else its law's.
+
+    Raises ValueError where the target has no law.
+    """
     if sigma is not None:
         return p.mean.new_tensor(sigma)
+    if p.logvar is None:
+        raise ValueError(
+            "own_variance=True draws from the target's law, and it has none: calibrate_sigma(target, …) or give sigma"
+        )
     return torch.exp(p.logvar / 2)
 
 

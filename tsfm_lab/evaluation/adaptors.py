@@ -27,7 +27,7 @@ def predict_fev_task(forecaster: Forecaster, task: "fev.Task", **options: Any) -
     covariates are given to a forecaster that was built for them. options: of `Forecaster.forecast`.
     Raises ValueError for a level of the task that the forecaster does not give.
     """
-    levels = tuple(task.quantile_levels) or LEVELS
+    levels = tuple(sorted({*task.quantile_levels, 0.5}))  # fev scores the median, whatever levels the task has
     return [_predict_window(forecaster, task, window, levels, options) for window in task.iter_windows()]
 
 

@@ -31,6 +31,7 @@ def relative_scores(
     """`scores_of` as a share of the reference model's, tasks × models.
 
     A task is left out where a model has no finite score or the reference's is 0: a ratio needs both.
+    Raises ValueError where the table has no such reference, metric or slice.
     """
     scores = scores_of(table, metric, part)
     if reference not in scores:
@@ -52,7 +53,7 @@ def summarise(
 
     The relative score is the geometric mean over the tasks (zero errors count as 1e-5 of the reference's); the interval
     is the percentile bootstrap's over tasks, so it says how far the choice of tasks decides. A task is won by a model
-    with a lower score than the reference.
+    with a lower score than the reference. Raises ValueError where no task has a finite score of every model.
     """
     import pandas as pd
 

@@ -106,9 +106,7 @@ def domain_of(forecaster: Forecaster, data: str) -> tuple[str, str]:
     return ("in domain", f"{overlaps[0].pretraining} ({overlaps[0].how})") if overlaps else ("held out", "")
 
 
-def evaluate_task(
-    forecaster: Forecaster, task: Task, *, seed: int = 0, batch_size: int | None = None, progress: bool = False
-) -> Evaluation:
+def evaluate_task(forecaster: Forecaster, task: Task, *, seed: int = 0, batch_size: int | None = None) -> Evaluation:
     """Forecast and score every window of a task.
 
     A forecaster of one variate is given the variates of a window one by one. Raises ValueError where it was built for
@@ -124,7 +122,7 @@ def evaluate_task(
     step = max(1, size // variates) if forecaster.target_dim == 1 else size
     generator = torch.Generator().manual_seed(seed)
     parts, items, shifts, blank, seconds = [], [], [], 0, 0.0
-    for begin in tqdm(range(0, len(windows), step), desc=task.name, unit="batch", disable=not progress):
+    for begin in range(0, len(windows), step):
         batch = [windows[i] for i in range(begin, min(begin + step, len(windows)))]
         histories = [window.history for window in batch]
         if forecaster.target_dim == 1:

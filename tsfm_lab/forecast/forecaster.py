@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from tsfm_lab.data.series import Series, SeriesCollection, SeriesList
+from tsfm_lab.distributions import check_quantile_levels
 from tsfm_lab.forecast.prediction import LEVELS, Prediction
 from tsfm_lab.forecast.windows import Windows, cut_windows
 
@@ -121,7 +122,7 @@ class Forecaster(ABC):
         ValueError: what is wrong with the data or the request, naming the item.
         """
         horizon = self._horizon(prediction_length)
-        levels = _check_levels(quantile_levels)
+        levels = check_quantile_levels(quantile_levels)
         series, is_table = _as_series(data, self.target_dim, frame_options)
         predictions = list(self._batches(series, horizon, batch_size, seed, progress))
         summaries = [prediction.summarise(levels) for prediction in predictions]
@@ -167,13 +168,6 @@ class Forecaster(ABC):
         if horizon is None or horizon < 1:
             raise ValueError(f"prediction_length must be at least 1 step, got {horizon}")
         return horizon
-
-
-def _check_levels(levels: Sequence[float]) -> tuple[float, ...]:
-    levels = tuple(float(level) for level in levels)
-    if not levels or any(not 0 < level < 1 for level in levels) or list(levels) != sorted(set(levels)):
-        raise ValueError(f"quantile_levels must be ascending and within (0, 1), got {levels}")
-    return levels
 
 
 def _as_series(data: Any, target_dim: int, frame_options: dict[str, Any]) -> tuple[Sequence[Series], bool]:

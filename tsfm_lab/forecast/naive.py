@@ -106,8 +106,9 @@ class SeasonalNaive(ClassicalForecaster):
 
     def law(self, history: np.ndarray, horizon: int, season: int) -> tuple[np.ndarray, np.ndarray]:
         """See `ClassicalForecaster.law`. Where no pair of steps is a season apart, σ is that of steps that are one."""
-        sigma = root_mean_square(history[..., season:] - history[..., :-season])
-        sigma = np.where(sigma == 0, root_mean_square(np.diff(history)), sigma)
+        apart = history[..., season:] - history[..., :-season]
+        no_pair = np.isnan(apart).all(axis=-1, keepdims=True)
+        sigma = np.where(no_pair, root_mean_square(np.diff(history)), root_mean_square(apart))
         return seasonal_naive(history, horizon, season), sigma * np.sqrt(1 + np.arange(horizon) // season)
 
 

@@ -98,7 +98,10 @@ class ExpertDecoder(PackedForecaster):
         return self.scaler(target, observed_mask & ~prediction_mask[..., None], sample_id, variate_id)
 
     def embed(self, target: Tensor, patch_size: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-        """feat_proj(silu(in_proj(z))) + res_proj(z), z = (target − loc)/scale: `(b t p), (b t) -> (b t d)`."""
+        """feat_proj(silu(in_proj(z))) + res_proj(z), z = (target − loc)/scale.
+
+        `target: (b t p), patch_size: (b t), loc, scale: (b t 1) -> (b t d)`.
+        """
         return self._embed_patches((target - loc) / scale, patch_size)
 
     def law_after(self, x: Tensor, patch_size: Tensor, loc: Tensor, scale: Tensor) -> Distribution:

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-FIELDS = ("target", "observed_mask", "sample_id", "time_id", "variate_id", "prediction_mask", "patch_size")
 BOOLEAN = ("observed_mask", "prediction_mask")
 PER_VALUE = ("target", "observed_mask")
 PER_TOKEN = ("sample_id", "time_id", "variate_id", "prediction_mask", "patch_size")
+FIELDS = PER_VALUE + PER_TOKEN
 
 
 def validate_packed_batch(batch: Mapping[str, Tensor], patch_sizes: Sequence[int]) -> None:
@@ -25,9 +24,9 @@ def validate_packed_batch(batch: Mapping[str, Tensor], patch_sizes: Sequence[int
     ValueError: a field that is missing or of another dtype or shape; negative ids; a patch size that the model does
     not have; an observed value that is not finite; a predicted token in the padding; nothing observed to predict.
     """
-    missing = [name for name in (*PER_VALUE, *PER_TOKEN) if name not in batch]
+    missing = [name for name in FIELDS if name not in batch]
     if missing:
-        raise ValueError(f"a packed batch must have the fields {', '.join(PER_VALUE + PER_TOKEN)}; missing {missing}")
+        raise ValueError(f"a packed batch must have the fields {', '.join(FIELDS)}; missing {missing}")
     _check_dtypes(batch)
     _check_shapes(batch, max(patch_sizes))
     _check_values(batch, patch_sizes)
@@ -49,7 +48,7 @@ def check_time_order(sample_id: Tensor, time_id: Tensor, variate_id: Tensor) -> 
 
 
 def _check_dtypes(batch: Mapping[str, Tensor]) -> None:
-    for name in PER_VALUE + PER_TOKEN:
+    for name in FIELDS:
         dtype = batch[name].dtype
         if name == "target":
             fits, expected = dtype.is_floating_point, "a floating-point tensor"
@@ -68,7 +67,7 @@ def _check_shapes(batch: Mapping[str, Tensor], p: int) -> None:
     shape = tuple(batch["target"].shape)
     if len(shape) != 3 or shape[-1] != p:
         raise ValueError(f"target must be (b t p) with p={p}, the largest patch size, got shape {shape}")
-    for name in PER_VALUE + PER_TOKEN:
+    for name in FIELDS:
         expected = shape if name in PER_VALUE else shape[:2]
         if tuple(batch[name].shape) != expected:
             raise ValueError(f"{name} must have shape {expected} to fit the target, got {tuple(batch[name].shape)}")

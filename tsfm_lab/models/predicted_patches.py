@@ -25,7 +25,8 @@ class PredictedPatches:
 def find_next_tokens(sample_id: Tensor, time_id: Tensor, variate_id: Tensor, num_ahead: int) -> Tensor:
     """The tokens of the same series 1, 2, … num_ahead patches later: (b t n) int64, into the flat (b t); −1: none.
 
-    sample_id, time_id, variate_id: (b t) int; a series stands in one piece, in the order of time.
+    sample_id, time_id, variate_id: (b t) int; a series stands in one piece, in the order of time; a
+    token behind a gap in it counts as none.
     """
     b, t = sample_id.shape
     place = torch.arange(b * t, device=sample_id.device).view(b, t)

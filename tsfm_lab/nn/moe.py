@@ -42,8 +42,9 @@ class CentroidRouter(nn.Module):
 class LinearRouter(nn.Module):
     """The k experts of the largest logits W x, weights softmax over the k logits.
 
-    Shazeer et al. 2017, arXiv:1701.06538, Eqs. 2–5, with noise of one deviation instead of a learned one. Logits are
-    float32, autocast or not (Fedus et al. 2022, arXiv:2101.03961, §2.4).
+    Shazeer et al. 2017, arXiv:1701.06538, §2.1. differs from Eqs. 3–5: the noise has one deviation instead of a learned
+    one, and chooses the experts without entering their weights. Logits are float32, autocast or not (Fedus et al. 2022,
+    arXiv:2101.03961, §2.4).
 
     Parameters
     ----------
@@ -158,9 +159,9 @@ def expert_load(routing: Routing) -> Tensor:
 
 
 def load_balancing_loss(routing: Routing) -> Tensor:
-    """E Σ_e f_e P_e, P_e the mean of softmax(scores)_e over the tokens: 1 where both are even, E at the worst.
+    """E Σ_e f_e P_e, P_e the mean of softmax(scores)_e over the tokens: 1 where both are even, E/k at the worst.
 
-    Fedus et al. 2022, arXiv:2101.03961, Eqs. 4–6.
+    f_e is `expert_load`, with k experts a token. Fedus et al. 2022, arXiv:2101.03961, Eqs. 4–6.
     """
     P = routing.scores.float().softmax(-1).mean(0)
     return len(P) * (expert_load(routing) * P).sum()

@@ -107,7 +107,7 @@ class SpeculativeConfig(TimerConfig):
     spec_draft_ckpt: str = ""  # a distilled draft (folder or .pth); "": distil one
     spec_k: int = 3  # drafted tokens a round
     spec_sigma: float | None = None  # of the target, in units of the window's; None: calibrated on validation
-    spec_sigma_mode: Literal["fixed", "adaptive"] = "fixed"  # adaptive (stride mode): spec_sigma_adapt_c·RMS difference
+    spec_sigma_mode: Literal["fixed", "adaptive"] = "fixed"  # adaptive (stride mode): σ² = spec_sigma_adapt_c·MSE
     spec_sigma_adapt_c: float = 1.5
     spec_accept_bias: float = 1.0  # ≥ 1; above 1 the law is not the target's
     spec_accept_mse_tol: float | None = None  # accept a token within this mean squared deviation; None: by likelihood

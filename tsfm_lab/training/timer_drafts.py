@@ -32,8 +32,9 @@ def make_draft_of_kind(kind: str, config: TimerConfig, target: TimerXL) -> Patch
     sizes = {name: getattr(config, name) for name in ("input_token_len", "output_token_len", "use_norm")}
     if kind in ("timer_xl_draft", "timer", "ttm"):
         return make_draft(replace(config, draft_model=kind, seq_len=context if kind == "ttm" else config.seq_len))
-    if kind.startswith("early_exit:"):
-        return early_exit(target, int(kind.partition(":")[2]))
+    name, _, layers = kind.partition(":")
+    if name == "early_exit" and layers.isdecimal():
+        return early_exit(target, int(layers))
     if kind == "linear":
         return LinearForecaster(context // config.input_token_len, **sizes)
     scaled = make_draft(replace(config, draft_model="timer_xl_draft")).hyperparameters

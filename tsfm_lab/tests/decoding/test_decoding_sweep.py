@@ -120,7 +120,6 @@ def test_the_acceptance_file_has_every_judged_token_once(tmp_path):
     decoder = SpeculativeDecoder(target, make_draft("linear", target), Speculation("tolerance", k=2, tolerance=0.6))
     for _ in range(2):
         decoder.generate(make_context(3), 6 * P, trace=trace)
-        trace.next_batch()
     with (tmp_path / "acceptance.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == sum(trace.judged.values())
@@ -151,8 +150,9 @@ def test_an_error_while_tracing_is_not_swallowed(tmp_path):
 def test_result_files_hold_every_setting_as_soon_as_it_is_added(tmp_path):
     target, trace = make_target(), Trace()
     SpeculativeDecoder(target, make_draft("linear", target), Speculation()).generate(make_context(), 4 * P, trace=trace)
+    files = ResultFiles(tmp_path)
     for number, setting in enumerate(("first", "second")):
-        ResultFiles(tmp_path).add(setting, "exact", Accuracy(mse=1.0 + number, mae=0.5), trace, batches=2)
+        files.add(setting, "exact", Accuracy(mse=1.0 + number, mae=0.5), trace, batches=2)
         with (tmp_path / "result_inference_summary.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert [row["setting"] for row in rows] == ["first", "second"][: number + 1]

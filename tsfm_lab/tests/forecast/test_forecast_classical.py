@@ -75,6 +75,12 @@ def test_the_season_is_that_of_the_frequency_unless_given(monthly):
     np.testing.assert_array_equal(arrays.mean[0], monthly[[-1, -1]])
 
 
+def test_a_history_that_repeats_itself_exactly_leaves_nothing_uncertain():
+    forecast = SeasonalNaive().forecast(as_table(np.tile([1.0, 5, 2, 9, 4, 4, 0, 3, 8, 8, 1, 7], 4)), 12)
+    assert (forecast["0.1"] == forecast["mean"]).all()
+    assert (forecast["0.9"] == forecast["mean"]).all()
+
+
 @pytest.mark.parametrize("forecaster", [ETS, Theta, ARIMA, QuantileLinear])
 def test_a_model_foresees_trend_and_season_better_than_seasonal_naive(forecaster, monthly):
     t = np.arange(72, 84)
