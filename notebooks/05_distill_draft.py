@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # Can a quarter-size model stand in for its teacher?
+# # 05 · Can a quarter-size model stand in for its teacher?
 #
 # Timer-XL writes a forecast patch by patch, one pass of the network a patch. Speculative decoding (notebook 06) lets a
 # small *draft* write and the large *target* only check. It pays where the draft says what the target would have said.
@@ -23,8 +23,9 @@
 #
 # At smoke scale the series is the weekly CO₂ of Mauna Loa, the draft's first school is El Niño's sea surface
 # temperature, and training takes seconds: the numbers show what there is to see, not what a trained Timer-XL can do.
-# `SCALE = "lab"` or `"full"` trains on ETTh1. The answer would be *no* if the distilled draft were no nearer to its
-# teacher than the pretrained one.
+# `SCALE = "lab"` or `"full"` trains on ETTh1.
+#
+# **What would falsify it.** That the distilled draft is no nearer to its teacher than the pretrained one.
 
 # %% tags=["parameters"]
 SCALE = "smoke"  # "smoke", "lab" or "full"; None below takes the scale's value

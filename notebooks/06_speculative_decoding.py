@@ -14,8 +14,7 @@
 # ---
 
 # %% [markdown]
-# %% [markdown]
-# # When does drafting pay?
+# # 06 · When does drafting pay?
 #
 # A target writes a forecast patch by patch, one pass of the network a patch. In speculative decoding a small *draft*
 # writes $k$ patches, and the target checks them all in a single pass. How often does a draft stand? Is the result still
@@ -26,8 +25,8 @@
 # Mauna Loa: acceptance theory and exactness do not depend on that, speeds do. `python -m tsfm_lab.bench speculative`
 # measures a target of 8 layers on ETTh1.
 #
-# What would prove us wrong: an acceptance that is not $2\Phi(-\delta/2)$, or draws that differ from the target's by
-# more than two of the target's own samples differ from each other.
+# **What would falsify it.** An acceptance that is not $2\Phi(-\delta/2)$, or draws whose median distance from the
+# target's exceeds every distance between two of the target's own samples.
 
 # %% tags=["parameters"]
 SCALE = "smoke"  # "smoke", "lab" or "full"; None below takes the scale's value
@@ -278,11 +277,15 @@ axes.set(
     title="The decoder is as near to the target as the target is", xlabel="distance of two samples (1: equal laws)"
 )
 axes.set(ylabel="pairs of samples")
-axes.legend()
+axes.yaxis.get_major_locator().set_params(integer=True)
+axes.legend(loc="upper center", frameon=True)
 assert np.median(exact) < max(null), "the decoder's draws are not the target's"
 assert np.median(control) > max(null), "the test does not see a biased rule"
 
 # %% [markdown]
+# One of the five pairs may lie beyond our ten null pairs, as one of so few can; the control's five all lie far beyond.
+# The tests in `tsfm_lab/tests/decoding` have the power that this figure lacks.
+#
 # ## 4. Drafts, ranked by what they buy
 #
 # For each draft: its acceptance at true contexts ($2\Phi(-\delta/2)$, next patch of the test windows), its acceptance
@@ -300,12 +303,18 @@ def next_mean(model):
 
 stdev = target.sigma * target.statistics(x).stdev[..., 0]
 n_tokens, most = context // p, max(config.sweep_k)
-costs, alphas, rows = {}, {}, {}
+alphas, rows = {}, {}
+costs = {
+    kind: measure_costs(target, draft, batch_size=1, context_tokens=n_tokens, most=most)
+    for kind, draft in drafts.items()
+}
+verify = tuple(np.median([cost.verify for cost in costs.values()], axis=0))  # the target's, whatever drafted
+costs = {kind: Costs(cost.draft, verify) for kind, cost in costs.items()}
 for kind, draft in drafts.items():
     delta = None if kind == "feature" else ((next_mean(draft) - next_mean(target)) / stdev).norm(dim=1)
-    trace = Trace(run.path / config.spec_debug_out if config.spec_debug_accept else None)
+    file = run.path / f"{kind.replace(':', '-')}-{config.spec_debug_out}"
+    trace = Trace(file if config.spec_debug_accept else None)
     SpeculativeDecoder(target, draft, Speculation(k=config.spec_k)).generate(x, horizon, trace=trace)
-    costs[kind] = measure_costs(target, draft, batch_size=1, context_tokens=n_tokens, most=most)
     alphas[kind] = trace.acceptance
     k = best_k(trace.acceptance, costs[kind], most)
     rows[kind] = {
@@ -371,7 +380,8 @@ pd.DataFrame(accuracies).T.round(3)
 # ## 6. Does the model of the speed hold?
 #
 # For every draft and $k$ we predict $S(k)$ from the costs of section 4 and the acceptance met, and measure it. What a
-# round costs besides, judging and bookkeeping, is fitted: one constant, the median of what is missing.
+# round costs besides, judging, bookkeeping and its share of reading the context, is fitted: one constant, the median of
+# what is missing. The reference is the cached roll-out as measured, which reads the context too.
 
 # %% tags=["nbval-ignore-output"]
 points = []
@@ -385,11 +395,14 @@ for kind in config.sweep_draft:
         found = relative_speeds(calls, one, rounds=config.timing_rounds)
         points.append({"kind": kind, "k": k, "alpha": trace.acceptance, **found["this"]})
         rounds = horizon // p / expected_tokens(trace.acceptance, k)
+        points[-1] |= {"rounds": rounds, "cached": found["cached"]["seconds"]}
         points[-1]["missing"] = found["this"]["seconds"] / rounds - k * costs[kind].draft - costs[kind].verify[k]
 overhead = float(np.median([max(point["missing"], 0) for point in points]))
 for point in points:
-    measured_costs = Costs(costs[point["kind"]].draft, costs[point["kind"]].verify, overhead)
-    point["predicted"] = expected_speedup(point["alpha"], point["k"], measured_costs)
+    of_round = point["k"] * costs[point["kind"]].draft + costs[point["kind"]].verify[point["k"]] + overhead
+    point["predicted"] = point["cached"] / (point["rounds"] * of_round)
+ratios = [point["speedup_cached"] / point["predicted"] for point in points]
+print(f"measured / expected: {min(ratios):.2f} to {max(ratios):.2f}")
 
 # %%
 (axes,) = plotting.figure()
@@ -515,9 +528,11 @@ write_json(run.path / "results.json", results)
 #   of the variances costs more the longer the patch.
 # - Keeping or reflecting is exact: the decoder's draws are as near to the target's as the target's own samples are to
 #   each other, and the test sees the rule that draws a refused patch from $p$.
-# - The cached roll-out is the baseline to beat. Against the sliding one almost everything is faster.
+# - The cached roll-out is the baseline to beat, and on a target as small as this one hardly anything does: `sweep`, at
+#   a larger squared error. Exact drafting, the published rule and `tolerance` are slower than the cache here.
 # - Exact drafting pays only where acceptance is high, the draft nearly free and verification no dearer than one pass.
-#   For point forecasts a sweep or a tolerance pays far more, at a deviation that is stated and measured.
+#   On a target of 8 layers `sweep` and `tolerance` pay at batch 1 without loss, `exact` hardly:
+#   `papers/speculative_decoding.md`.
 #
 # ## Exercises
 #
