@@ -22,7 +22,7 @@ from torch import Tensor
 
 from tsfm_lab import paths
 from tsfm_lab.bench.data_pools import KINDS, PATCH_SIZES, Pool, make_pool
-from tsfm_lab.bench.moirai import format_rows
+from tsfm_lab.bench.tables import Row, Rows, format_rows
 from tsfm_lab.bench.timing import describe_machine, time_in_turns
 from tsfm_lab.bench.uni2ts_data import open_uni2ts_loader
 from tsfm_lab.bench.uni2ts_peer import has_uni2ts
@@ -35,8 +35,6 @@ from tsfm_lab.data.workers import PackedLoader
 from tsfm_lab.runs.files import read_json, write_json
 
 Batches = Iterator[dict[str, Tensor]]
-Row = dict[str, Any]
-Rows = list[Row]
 GPU_STEP_MS = 150  # of the published small model at 128 × 512 tokens
 WORKERS = 8  # that a GPU's training has
 

@@ -21,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tsfm_lab import paths
 from tsfm_lab.bench.frozen_scale import compare_scales
-from tsfm_lab.bench.moirai import Rows, format_rows
 from tsfm_lab.bench.packed_rows import make_packed_batch
+from tsfm_lab.bench.tables import Rows, format_rows
 from tsfm_lab.bench.timing import describe_machine
 from tsfm_lab.evaluation import HeldOutSet, open_held_out
 from tsfm_lab.forecast import Forecaster, MoiraiForecast, MoiraiMoEForecast

@@ -11,14 +11,13 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from tsfm_lab import paths
 from tsfm_lab.bench.forecast_peers import Quantiles, has_chronos, make_chronos_bolt, make_uni2ts_predictor
-from tsfm_lab.bench.moirai import format_rows
+from tsfm_lab.bench.tables import Rows, format_rows
 from tsfm_lab.bench.timing import Timing, describe_machine, peak_memory
 from tsfm_lab.bench.uni2ts_peer import has_uni2ts
 from tsfm_lab.data.registry import entries
@@ -36,7 +35,6 @@ FROZEN = {", frozen scale": {"scale": "frozen"}}  # exact, a hundred samples rea
 VARIANTS = {"moirai": SIZES, "moirai_hybrid": SIZES, "moirai_moe": FROZEN, "moirai_moe_hybrid": FROZEN}
 SAME_AS_UNI2TS = ("moirai", "moirai_hybrid")  # models that its predictor is compared with
 BAR = 1 / 10  # of uni2ts's time for the same model
-Rows = list[dict[str, Any]]
 
 
 def make_histories(num_series: int) -> np.ndarray:

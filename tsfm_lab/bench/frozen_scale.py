@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from tsfm_lab import paths
-from tsfm_lab.bench.moirai import format_rows
+from tsfm_lab.bench.tables import format_rows
 from tsfm_lab.bench.timing import describe_machine
 from tsfm_lab.evaluation import HeldOutSet, open_held_out
 from tsfm_lab.forecast import make_forecaster

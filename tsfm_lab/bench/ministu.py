@@ -17,11 +17,9 @@ import torch
 from tsfm_lab import paths
 from tsfm_lab.bench.ministu_filters import measure_filters
 from tsfm_lab.bench.ministu_layer import measure_decoding, measure_layer, measure_memory
-from tsfm_lab.bench.moirai import format_rows
+from tsfm_lab.bench.tables import Rows, format_rows
 from tsfm_lab.bench.timing import describe_machine
 from tsfm_lab.runs.files import read_json, write_json
-
-Rows = list[dict[str, Any]]
 
 # (length, channels, batch) → how many times faster than the peer's spectral backend on a CPU, where that is promised
 SIZES = {

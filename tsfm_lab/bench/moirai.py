@@ -20,11 +20,11 @@ from tsfm_lab.bench.moirai_mixing import measure_mixing
 from tsfm_lab.bench.moirai_moe import measure_experts, measure_moe_forecast
 from tsfm_lab.bench.moirai_step import count_all, make_modules, measure_memory, measure_steps
 from tsfm_lab.bench.precision import Setting, settings_of
+from tsfm_lab.bench.tables import Rows, format_rows
 from tsfm_lab.bench.timing import describe_machine
 from tsfm_lab.runs.files import read_json, write_json
 
 SEGMENTS = (17, 39, 321)  # in 8 rows of 512 tokens: long series, a mix, short ones
-Rows = list[dict[str, Any]]
 
 # item → ratio → what it must not exceed, on a CPU in float32
 BARS = {
@@ -99,19 +99,6 @@ def check_bars(item: str, rows: Rows) -> list[dict[str, Any]]:
         if any(ratio in row for row in plain)
     ]
     return [{"ratio": ratio, "worst": worst, "bar": bar, "holds": worst <= bar} for ratio, bar, worst in found]
-
-
-def format_rows(rows: Rows) -> str:
-    """A table, one line per row; of a timing its median in milliseconds."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_format_cell(row.get(name)) for name in names] for row in rows]
-    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
-    lines = [names, *cells]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-
-
-def _format_cell(value: Any) -> str:
-    return "—" if value is None else f"{value['ms']:.1f} ms" if isinstance(value, dict) else str(value)
 
 
 def main(arguments: list[str] | None = None) -> int:

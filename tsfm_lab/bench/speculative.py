@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from tsfm_lab import paths
-from tsfm_lab.bench.moirai import format_rows
 from tsfm_lab.bench.speculative_models import CONTEXT, HORIZON, load_models, window_sizes
 from tsfm_lab.bench.speculative_peer import make_stride_decode
+from tsfm_lab.bench.tables import Rows, format_rows
 from tsfm_lab.bench.timing import describe_machine
 from tsfm_lab.decoding.autoregressive import grow, roll_out, slide
 from tsfm_lab.decoding.costs import best_k, expected_speedup, measure_costs
@@ -32,7 +32,6 @@ from tsfm_lab.models.timer_xl import TimerXL
 from tsfm_lab.runs.files import read_json, write_json
 from tsfm_lab.training.timer_data import make_windows, some_windows
 
-Rows = list[dict[str, Any]]
 BATCHES = (1, 8, 64)
 DRAFT = "timer_xl_draft"  # the source's kind, a quarter of every size
 MODES = {

@@ -6,8 +6,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from tsfm_lab.data.packing import PackedBatch
-from tsfm_lab.forecast.imputation import impute_windows
-from tsfm_lab.forecast.tokens import pack_windows
+from tsfm_lab.forecast.tokens import pack_imputed
 from tsfm_lab.forecast.windows import Windows
 from tsfm_lab.models.moirai2 import QuantileDecoder
 from tsfm_lab.nn.encoder_cache import EncoderCache
@@ -130,10 +129,7 @@ def pack_tokens(
     values[..., :steps] = generated
     future = Windows(values, np.zeros((b, ahead), dtype=bool))
     windows = windows.slice(0, windows.length, ahead)
-    batch = pack_windows(windows, ahead, p, p, future)
-    imputed = impute_windows(windows)
-    if imputed is not windows:  # the masks stay those of what was observed
-        batch["target"] = pack_windows(imputed, ahead, p, p, future)["target"]
+    batch = pack_imputed(windows, ahead, p, p, future)
     batch = {name: value.to(next(module.parameters()).device) for name, value in batch.items()}
     is_context = (batch["variate_id"] == 0) & (batch["sample_id"] > 0) & ~batch["prediction_mask"]
     end = torch.where(is_context, batch["time_id"], -1).amax(1, keepdim=True)

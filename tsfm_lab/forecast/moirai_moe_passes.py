@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from tsfm_lab.data.packing import PackedBatch
-from tsfm_lab.forecast.imputation import impute_windows
-from tsfm_lab.forecast.tokens import pack_windows
+from tsfm_lab.forecast.tokens import pack_imputed
 from tsfm_lab.forecast.windows import Windows
 from tsfm_lab.models.moirai_moe import ExpertDecoder
 from tsfm_lab.nn.encoder_cache import EncoderCache
@@ -34,8 +33,7 @@ class Passes:
         self.module, self.patch_size, self.num_patches = module, patch_size, -(-horizon // patch_size)
         self.num_targets = windows.target.shape[1]
         self.device = next(module.parameters()).device
-        batch = pack_windows(windows, horizon, patch_size, max(module.patch_sizes))
-        batch["target"] = pack_windows(impute_windows(windows), horizon, patch_size, max(module.patch_sizes))["target"]
+        batch = pack_imputed(windows, horizon, patch_size, max(module.patch_sizes))
         self.batch: PackedBatch = {name: value.to(self.device) for name, value in batch.items()}
         predicted = self.batch["prediction_mask"]
         shape = (len(predicted), self.num_targets, self.num_patches)

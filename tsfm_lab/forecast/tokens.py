@@ -7,6 +7,7 @@ import torch
 from einops import rearrange, repeat
 
 from tsfm_lab.data.packing import PackedBatch
+from tsfm_lab.forecast.imputation import impute_windows
 from tsfm_lab.forecast.windows import Windows
 
 
@@ -104,3 +105,13 @@ def _as_batch(pieces: list[_Piece], patch_size: int, max_patch_size: int) -> Pac
         prediction_mask=arrange(predicted),
         patch_size=torch.full(filled.shape, patch_size, dtype=torch.int64),
     )
+
+
+def pack_imputed(
+    windows: Windows, horizon: int, patch_size: int, max_patch_size: int, future: Windows | None = None
+) -> PackedBatch:
+    """`pack_windows` with the values of `impute_windows`; masks and ids stay those of what was observed."""
+    batch, imputed = pack_windows(windows, horizon, patch_size, max_patch_size, future), impute_windows(windows)
+    if imputed is not windows:
+        batch["target"] = pack_windows(imputed, horizon, patch_size, max_patch_size, future)["target"]
+    return batch

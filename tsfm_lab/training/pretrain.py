@@ -165,3 +165,12 @@ class MoiraiHybridPretrain(MoiraiPretrain):
 
 
 MoiraiPretrainModule = MoiraiPretrain
+
+
+class CausalPretrain(MoiraiPretrain):
+    """`MoiraiPretrain` for causal decoders: a batch carries its causal attention blocks."""
+
+    def plans(self, rows: PackedBatch) -> dict[str, Any]:
+        """The causal attention blocks."""
+        ids, coarse = (rows[name] for name in ("sample_id", "variate_id", "time_id")), self.device.type == "cuda"
+        return {"blocks": plan_blocks(*ids, coarse=coarse)}

@@ -5,15 +5,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tsfm_lab.data.packing import PackedBatch
 from tsfm_lab.distributions import repair_crossings
 from tsfm_lab.models.moirai2 import QuantileDecoder
-from tsfm_lab.nn.attention_blocks import plan_blocks
 from tsfm_lab.training.losses import PackedQuantileLoss
-from tsfm_lab.training.pretrain import MoiraiHybridPretrain, MoiraiPretrain
+from tsfm_lab.training.pretrain import CausalPretrain, MoiraiHybridPretrain
 
 
-class Moirai2Pretrain(MoiraiPretrain):
+class Moirai2Pretrain(CausalPretrain):
     """`MoiraiPretrain` for `Moirai2Module`: multi-token prediction under the quantile loss.
 
     The patches under a batch's prediction mask are what is scored; all tokens are read (teacher forcing), and location
@@ -27,11 +25,6 @@ class Moirai2Pretrain(MoiraiPretrain):
     def __init__(self, module: QuantileDecoder, **options: Any):
         super().__init__(module, loss=PackedQuantileLoss(module.quantile_levels), **options)
         self._crossings: list[Tensor] = []  # (2), crossed and all pairs of each forward pass since the last step
-
-    def plans(self, rows: PackedBatch) -> dict[str, Any]:
-        """The causal attention blocks."""
-        ids, coarse = (rows[name] for name in ("sample_id", "variate_id", "time_id")), self.device.type == "cuda"
-        return {"blocks": plan_blocks(*ids, coarse=coarse)}
 
     def _objective(self, piece: dict[str, Any], num_series: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         predicted = self.module.forward_predicted(**piece)

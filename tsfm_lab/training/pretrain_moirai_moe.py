@@ -5,14 +5,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tsfm_lab.data.packing import PackedBatch
 from tsfm_lab.models.moirai_moe import ExpertDecoder
-from tsfm_lab.nn.attention_blocks import plan_blocks
 from tsfm_lab.nn.moe import LinearRouter, Routing, load_balancing_loss, load_entropy, record_routing, router_z_loss
-from tsfm_lab.training.pretrain import MoiraiHybridPretrain, MoiraiPretrain
+from tsfm_lab.training.pretrain import CausalPretrain, MoiraiHybridPretrain
 
 
-class MoiraiMoEPretrain(MoiraiPretrain):
+class MoiraiMoEPretrain(CausalPretrain):
     """`MoiraiPretrain` for `MoiraiMoEModule`: next-token prediction, Liu et al. 2024 (arXiv:2410.10469).
 
     The patches under a batch's prediction mask are scored, each under the law that the token before it gives; all
@@ -34,11 +32,6 @@ class MoiraiMoEPretrain(MoiraiPretrain):
         super().__init__(module, **options)
         self.balance_weight, self.z_weight = balance_weight, z_weight
         self._choices: list[Tensor] = []  # (l e) of each forward pass since the last step
-
-    def plans(self, rows: PackedBatch) -> dict[str, Any]:
-        """The causal attention blocks."""
-        ids, coarse = (rows[name] for name in ("sample_id", "variate_id", "time_id")), self.device.type == "cuda"
-        return {"blocks": plan_blocks(*ids, coarse=coarse)}
 
     def _objective(self, piece: dict[str, Any], num_series: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         with record_routing(self.module) as record:

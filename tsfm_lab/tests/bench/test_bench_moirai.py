@@ -5,8 +5,9 @@ import platform
 import pytest
 import torch
 
-from tsfm_lab.bench.moirai import ITEMS, check_bars, format_rows, main
+from tsfm_lab.bench.moirai import ITEMS, check_bars, main
 from tsfm_lab.bench.packed_rows import make_packed_batch
+from tsfm_lab.bench.tables import format_rows
 from tsfm_lab.bench.timing import Timing, peak_memory, time_in_turns
 from tsfm_lab.models.packed_batch import validate_packed_batch
 from tsfm_lab.nn.packing import plan_segments

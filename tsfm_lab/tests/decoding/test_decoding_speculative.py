@@ -225,3 +225,10 @@ def test_a_horizon_that_is_no_multiple_of_the_token_is_refused(horizon):
     decoder = SpeculativeDecoder(target, make_draft("linear", target), Speculation())
     with pytest.raises(ValueError, match=f"positive multiple of the token of {P} steps, got {horizon}"):
         decoder.generate(make_context(), horizon)
+
+
+def test_drawing_from_a_law_that_the_target_has_not_says_so():
+    target, draft = make_target(), make_draft("timer_xl_draft", make_target())
+    decoder = SpeculativeDecoder(target, draft, Speculation(own_variance=True))
+    with pytest.raises(ValueError, match="own_variance=True"):
+        decoder.generate(make_context(), 4 * P)

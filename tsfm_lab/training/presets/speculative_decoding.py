@@ -42,6 +42,15 @@ class SpeculativeDecodingConfig(SpeculativeConfig):
                 f"{self.input_token_len}, output_token_len={self.output_token_len}, "
                 f"norm_prefix_len={self.norm_prefix_len}"
             )
+        if self.test_pred_len != (self.horizon,):
+            raise ValueError(
+                f"test_pred_len must be ({self.horizon},), what seq_len leaves behind norm_prefix_len, "
+                f"got {self.test_pred_len}"
+            )
+        if self.multivariate or self.covariate:
+            raise ValueError("decoding with a cache takes one variate a row: leave multivariate and covariate False")
+        if self.sigma != "calibrated":
+            raise ValueError(f"target and draft share the target's sigma: it must be 'calibrated', got {self.sigma!r}")
         if not set(self.sweep_draft) <= set(self.spec_drafts):
             raise ValueError(f"sweep_draft must be among spec_drafts={self.spec_drafts}, got {self.sweep_draft}")
 
