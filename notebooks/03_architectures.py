@@ -547,7 +547,7 @@ plotting.heatmap(
 axes[1].set_yticks(range(3), list(by_kind))
 axes[1].set_title("Experts by kind of series")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 names = list(by_kind)
 within = np.mean([np.abs(x[i] - x[j]).sum() / 2 for x in by_kind.values() for i in range(3) for j in range(i)])
 between = np.mean(
