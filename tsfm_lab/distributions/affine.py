@@ -24,10 +24,6 @@ class AffineTransformed(Distribution):
         super().__init__(shape, validate_args=False)
 
     @property
-    def support(self) -> torch.distributions.constraints.Constraint:
-        raise NotImplementedError("the support moves with loc and scale; see base.support")
-
-    @property
     def mean(self) -> Tensor:
         return self.loc + self.scale * self.base.mean
 

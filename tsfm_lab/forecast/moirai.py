@@ -1,23 +1,23 @@
 """Forecasts of MOIRAI 1.x and its hybrid: one pass, the law of the horizon's values alone, samples drawn from it."""
 
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
 from einops import rearrange
+from torch import nn
 
 from tsfm_lab.data.packing import PackedBatch
 from tsfm_lab.distributions import PredictedValues
 from tsfm_lab.forecast.draws import seeded
-from tsfm_lab.forecast.forecaster import Forecaster
+from tsfm_lab.forecast.model_forecaster import ModelForecaster
 from tsfm_lab.forecast.prediction import Prediction
 from tsfm_lab.forecast.tokens import pack_windows
 from tsfm_lab.forecast.windows import Windows
 from tsfm_lab.models.moirai import PackedForecaster
 
 
-class MoiraiForecast(Forecaster):
+class MoiraiForecast(ModelForecaster):
     """A forecaster around a `MoiraiModule` or `MoiraiHybridModule` (Woo et al. 2024, arXiv:2402.02592).
 
     Parameters
@@ -44,20 +44,18 @@ class MoiraiForecast(Forecaster):
         past_feat_dynamic_real_dim: int = 0,
     ):
         super().__init__(
-            prediction_length, context_length, target_dim, feat_dynamic_real_dim, past_feat_dynamic_real_dim
+            module, prediction_length, context_length, target_dim, feat_dynamic_real_dim, past_feat_dynamic_real_dim
         )
         if patch_size != "auto" and patch_size not in module.patch_sizes:
             raise ValueError(f"patch_size must be 'auto' or one of {module.patch_sizes}, got {patch_size!r}")
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-        self.module, self.patch_size, self.num_samples = module.eval(), patch_size, num_samples
+        self.patch_size, self.num_samples = patch_size, num_samples
 
-    @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path, **options: Any) -> Self:
-        """Open a saved model, baseline or hybrid as its config.json says; `options` are the constructor's."""
-        from tsfm_lab.models import load_model
-
-        return cls(load_model(folder_or_hub_id), **options)
+    @staticmethod
+    def is_for(module: nn.Module) -> bool:
+        """See `ModelForecaster.is_for`."""
+        return isinstance(module, PackedForecaster) and module.mask_encoding is not None
 
     def history_length(self, horizon: int) -> int:
         """Steps of history that a forecast of `horizon` steps reads: "auto" scores a window before the last one too."""
@@ -120,8 +118,3 @@ class MoiraiForecast(Forecaster):
         batch = pack_windows(windows, horizon, patch_size, max(self.module.patch_sizes), future)
         batch = {name: value.to(self.device) for name, value in batch.items()}
         return batch, self.module.forward_predicted(**batch)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the module lies."""
-        return next(self.module.parameters()).device

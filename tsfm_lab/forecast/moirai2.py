@@ -1,14 +1,14 @@
 """Forecasts of MOIRAI-2: quantiles of four patches a pass, and beyond them every quantile continued as a branch."""
 
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
 
 import torch
 from einops import rearrange
+from torch import nn
 
 from tsfm_lab.decoding.quantile_branches import decode_quantile_branches
 from tsfm_lab.distributions import QuantileKnots, repair_crossings
-from tsfm_lab.forecast.forecaster import Forecaster
+from tsfm_lab.forecast.model_forecaster import ModelForecaster
 from tsfm_lab.forecast.moirai2_passes import FrozenPasses, RescaledPasses
 from tsfm_lab.forecast.prediction import Prediction
 from tsfm_lab.forecast.windows import Windows
@@ -17,7 +17,7 @@ from tsfm_lab.models.moirai2 import QuantileDecoder
 PASSES = {"exact": RescaledPasses, "frozen": FrozenPasses}
 
 
-class Moirai2Forecast(Forecaster):
+class Moirai2Forecast(ModelForecaster):
     """A forecaster around a `Moirai2Module` or `Moirai2HybridModule` (Liu et al. 2025, arXiv:2511.11698).
 
     Parameters
@@ -48,20 +48,18 @@ class Moirai2Forecast(Forecaster):
         past_feat_dynamic_real_dim: int = 0,
     ):
         super().__init__(
-            prediction_length, context_length, target_dim, feat_dynamic_real_dim, past_feat_dynamic_real_dim
+            module, prediction_length, context_length, target_dim, feat_dynamic_real_dim, past_feat_dynamic_real_dim
         )
         if scale not in PASSES:
             raise ValueError(f"scale must be one of {', '.join(PASSES)}, got {scale!r}")
         if len(module.quantile_levels) < 2:
             raise ValueError(f"a forecast needs a model of at least two quantile_levels, got {module.quantile_levels}")
-        self.module, self.scale, self.crossings = module.eval(), scale, 0
+        self.scale, self.crossings = scale, 0
 
-    @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path, **options: Any) -> Self:
-        """Open a saved model, plain or hybrid as its config.json says; `options` are the constructor's."""
-        from tsfm_lab.models import load_model
-
-        return cls(load_model(folder_or_hub_id), **options)
+    @staticmethod
+    def is_for(module: nn.Module) -> bool:
+        """See `ModelForecaster.is_for`."""
+        return isinstance(module, QuantileDecoder)
 
     def values_per_series(self, horizon: int) -> int:
         """Activations of a layer, for every branch; see base class."""

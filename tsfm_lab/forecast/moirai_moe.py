@@ -1,13 +1,13 @@
 """Forecasts of MOIRAI-MoE and its hybrid: patch after patch is drawn, and read again with the context."""
 
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
 
 import torch
 from einops import rearrange
+from torch import nn
 
 from tsfm_lab.forecast.draws import seeded
-from tsfm_lab.forecast.forecaster import Forecaster
+from tsfm_lab.forecast.model_forecaster import ModelForecaster
 from tsfm_lab.forecast.moirai_moe_passes import FrozenPasses, RescaledPasses
 from tsfm_lab.forecast.prediction import Prediction
 from tsfm_lab.forecast.windows import Windows
@@ -16,7 +16,7 @@ from tsfm_lab.models.moirai_moe import ExpertDecoder
 PASSES = {"exact": RescaledPasses, "frozen": FrozenPasses}
 
 
-class MoiraiMoEForecast(Forecaster):
+class MoiraiMoEForecast(ModelForecaster):
     """A forecaster around a `MoiraiMoEModule` or `MoiraiMoEHybridModule` (Liu et al. 2024, arXiv:2410.10469).
 
     Parameters
@@ -47,7 +47,7 @@ class MoiraiMoEForecast(Forecaster):
         past_feat_dynamic_real_dim: int = 0,
     ):
         super().__init__(
-            prediction_length, context_length, target_dim, feat_dynamic_real_dim, past_feat_dynamic_real_dim
+            module, prediction_length, context_length, target_dim, feat_dynamic_real_dim, past_feat_dynamic_real_dim
         )
         if patch_size not in module.patch_sizes:
             raise ValueError(f"patch_size must be one of {module.patch_sizes}, got {patch_size!r}")
@@ -55,14 +55,12 @@ class MoiraiMoEForecast(Forecaster):
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         if scale not in PASSES:
             raise ValueError(f"scale must be one of {', '.join(PASSES)}, got {scale!r}")
-        self.module, self.patch_size, self.num_samples, self.scale = module.eval(), patch_size, num_samples, scale
+        self.patch_size, self.num_samples, self.scale = patch_size, num_samples, scale
 
-    @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path, **options: Any) -> Self:
-        """Open a saved model, plain or hybrid as its config.json says; `options` are the constructor's."""
-        from tsfm_lab.models import load_model
-
-        return cls(load_model(folder_or_hub_id), **options)
+    @staticmethod
+    def is_for(module: nn.Module) -> bool:
+        """See `ModelForecaster.is_for`."""
+        return isinstance(module, ExpertDecoder)
 
     def values_per_series(self, horizon: int) -> int:
         """Of all samples: their values, or what the cache keeps of them; see base class."""

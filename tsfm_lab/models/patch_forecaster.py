@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -27,7 +28,7 @@ class TokenLaw(NamedTuple):
     logvar: Tensor | None
 
 
-class PatchForecaster(nn.Module, CheckpointMixin):
+class PatchForecaster(nn.Module, CheckpointMixin, ABC):
     """Base of the Timer family: reads whole tokens of `input_token_len` steps, forecasts `output_token_len` steps.
 
     A subclass sets `input_token_len`, `output_token_len` and `use_norm`, and computes `law`.
@@ -38,9 +39,9 @@ class PatchForecaster(nn.Module, CheckpointMixin):
     use_norm: bool
     epsilon = 1e-5  # added to a window's variance
 
+    @abstractmethod
     def law(self, x: Tensor, statistics: Statistics | None = None) -> TokenLaw:
         """The law of the steps after each token, as `forward`, with its log-variance, in the data's units."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         """Forecast means after every token: `x: (b t c) -> (b n·output_token_len c)`, n = t // input_token_len tokens.
@@ -101,16 +102,16 @@ class CausalForecaster(PatchForecaster):
 
     blocks_shape: tuple[int, int, int]  # layers, heads, head dimension
 
+    @abstractmethod
     def encode_tokens(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """Features of one variate's normalised tokens, which follow those in the cache and join it.
 
         `tokens: (b n input_token_len) -> (b n d)`.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def token_law(self, features: Tensor) -> TokenLaw:
         """The law of the steps after each token, in normalised units: `features: (b n d) -> (b n output_token_len)`."""
-        raise NotImplementedError
 
     def forward_cached(self, tokens: Tensor, cache: KVCache) -> TokenLaw:
         """`token_law` of new tokens of one variate: `tokens: (b n input_token_len) -> (b n output_token_len)`.

@@ -8,9 +8,16 @@ import torch
 
 import tsfm_lab
 from tsfm_lab.data import in_domain
-from tsfm_lab.forecast import MoiraiForecast, SeasonalNaive, TimerForecast
+from tsfm_lab.forecast import Moirai2Forecast, MoiraiForecast, MoiraiMoEForecast, SeasonalNaive, TimerForecast
 from tsfm_lab.forecast.opening import CLASSICAL, pretraining_of
-from tsfm_lab.models import MoiraiHybridModule, MoiraiModule, TimerXL, TinyTimeMixer
+from tsfm_lab.models import (
+    Moirai2Module,
+    MoiraiHybridModule,
+    MoiraiModule,
+    MoiraiMoEModule,
+    TimerXL,
+    TinyTimeMixer,
+)
 
 SMALL = {"d_model": 64, "num_layers": 1, "patch_sizes": (8, 16)}
 
@@ -99,3 +106,18 @@ def test_a_context_shorter_than_a_token_is_refused():
 
 def test_the_front_door_opens_what_the_forecast_package_does():
     assert isinstance(tsfm_lab.load("seasonal_naive"), SeasonalNaive)
+
+
+OWN_MODULES = {MoiraiForecast: MoiraiModule, MoiraiMoEForecast: MoiraiMoEModule, Moirai2Forecast: Moirai2Module}
+
+
+@pytest.mark.parametrize("forecaster", OWN_MODULES)
+@pytest.mark.parametrize("module", OWN_MODULES.values())
+def test_a_forecaster_opens_the_models_that_it_is_for_and_refuses_the_others(forecaster, module, tmp_path):
+    patches = {} if module is Moirai2Module else {"patch_sizes": (16,)}
+    module.from_preset("small", d_model=64, num_layers=1, **patches).save_pretrained(tmp_path)
+    if module is OWN_MODULES[forecaster]:
+        assert isinstance(forecaster.from_pretrained(tmp_path, prediction_length=8).module, module)
+    else:
+        with pytest.raises(ValueError, match=f"{forecaster.__name__} cannot decode a {module.__name__}"):
+            forecaster.from_pretrained(tmp_path, prediction_length=8)
