@@ -8,7 +8,7 @@ from tsfm_lab.data import ArrowCollection, Series, SeriesCollection, SeriesList
 from tsfm_lab.data.mixture import Mixture, Source
 from tsfm_lab.data.packing import packing_waste
 from tsfm_lab.data.stream import WINDOW_ROWS, TrainingStream
-from tsfm_lab.data.transforms import pretraining_chain
+from tsfm_lab.data.transforms import TOKEN_FIELDS, Patchify, apply_chain, pretraining_chain
 from tsfm_lab.models.packed_batch import validate_packed_batch
 from tsfm_lab.nn.packing import plan_segments
 
@@ -201,3 +201,27 @@ def test_impossible_settings_are_refused(settings, message):
 def test_a_chain_for_longer_rows_is_refused():
     with pytest.raises(ValueError, match="between 1 and capacity=16 tokens"):
         stream(max_seq_len=16).batch(0)
+
+
+def test_a_chain_that_cuts_no_patches_is_refused():
+    with pytest.raises(ValueError, match="chain must cut patches with Patchify"):
+        TrainingStream(Mixture([SeriesList(toy_series(), "toy")]), [], seed=0)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_batch_is_what_the_chain_as_it_stands_makes_of_its_drafts(rank):
+    """Slow and obvious: every sample by the rest of the chain, patches padded by `Patchify`, copied token by token."""
+    packed = stream()
+    rest = packed.chain[[type(transform) for transform in packed.chain].index(Patchify) :]
+    batch = packed.batch(0, rank, world_size=2)
+    expected = {name: torch.zeros_like(field) for name, field in batch.items()}
+    for k, row in enumerate(range(rank, 8, 2)):
+        rng, place = np.random.default_rng((packed.seed, 0, 1 + row)), 0
+        for number, draft in enumerate(packed.window(0)[row], start=1):
+            sample = apply_chain(rest, draft.sample, rng)
+            for token in range(len(sample["target"])):
+                expected["sample_id"][k, place] = number
+                for name in TOKEN_FIELDS:
+                    expected[name][k, place] = torch.as_tensor(sample[name][token])
+                place += 1
+    assert equal(batch, expected)
