@@ -14,7 +14,8 @@ from tsfm_lab.runs.metrics import read_rows
 
 MAX_BYTES = 5_000_000  # of a report: small enough to send
 SMOOTHED_PART = 10  # of a run's steps, that a smoothed loss is the mean over
-_DISPLAY, _INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"(?<![\\$])\$([^$\n]+?)\$(?!\$)")
+_DISPLAY = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
+_INLINE = re.compile(r"(?<![\\$])\$((?:[^$\n]|\n(?!\s*\n))+?)\$(?!\$)")  # within one paragraph
 _CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 _MARK = re.compile(r"mathml-(\d+)-mathml")
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)

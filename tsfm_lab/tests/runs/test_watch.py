@@ -5,7 +5,7 @@ import pytest
 from tsfm_lab import paths
 from tsfm_lab.runs import MetricsLog, RunDirectory
 from tsfm_lab.runs.cli import watch
-from tsfm_lab.runs.cli.report import to_html, write_comparison, write_report
+from tsfm_lab.runs.cli.report import take_mathematics, to_html, write_comparison, write_report
 
 
 @pytest.fixture
@@ -81,3 +81,10 @@ def test_mathematics_becomes_mathml_outside_code_only():
     assert 'display="block"' in page
     assert "<code>$HOME</code>" in page
     assert "mathml-" not in page
+
+
+def test_a_formula_may_cross_a_line_but_not_a_paragraph():
+    formulas = []
+    text = take_mathematics("laws $p$, $q =\nr$ and $s$.\n\nIt costs 5 $.\n\nAnd $t$.", formulas)
+    assert len(formulas) == 4
+    assert "It costs 5 $." in text
