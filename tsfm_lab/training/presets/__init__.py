@@ -5,10 +5,12 @@ from tsfm_lab.training.presets.distill_draft import DISTILL_DRAFT
 from tsfm_lab.training.presets.evaluation import EVALUATION
 from tsfm_lab.training.presets.ministu_on_lds import MINISTU_ON_LDS
 from tsfm_lab.training.presets.pretrain_stu import PRETRAIN_STU
+from tsfm_lab.training.presets.quickstart import QUICKSTART
 from tsfm_lab.training.presets.spectral_filters import SPECTRAL_FILTERS
 from tsfm_lab.training.presets.speculative_decoding import SPECULATIVE_DECODING
 
 PRESETS = {
+    "00_quickstart": QUICKSTART,
     "01_spectral_filters": SPECTRAL_FILTERS,
     "02_ministu_on_lds": MINISTU_ON_LDS,
     "03_architectures": ARCHITECTURES,
