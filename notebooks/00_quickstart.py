@@ -39,6 +39,7 @@ DEVICE = None  # cpu or cuda, of the models
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import dates
 from matplotlib import pyplot as plt
 
 import tsfm_lab
@@ -112,6 +113,8 @@ for panel, (spec, found) in zip(panels.flat, forecasts.items(), strict=False):
     panel.set_title(spec)
 for panel in panels[:, 0]:
     panel.set_ylabel(name)
+panels[0, 0].xaxis.set_major_locator(dates.AutoDateLocator(maxticks=6))
+panels[0, 0].xaxis.set_major_formatter(dates.ConciseDateFormatter(panels[0, 0].xaxis.get_major_locator()))
 for panel in panels.flat[len(forecasts) :]:
     panel.set_visible(False)
 figure.suptitle(

@@ -115,7 +115,7 @@ def run_series(options: argparse.Namespace) -> Rows:
 def run_monash(options: argparse.Namespace) -> Rows:
     """Every Monash set at hand, read, forecast and scored; MASE as a share of seasonal naive's, geometric mean."""
     names = [entry.name for entry in entries().values() if entry.pool == "heldout_monash"]
-    tasks = [task for task in monash_tasks(names) if _is_at_hand(task)]
+    tasks = [task for task in monash_tasks(names) if is_at_hand(task)]
     if not tasks:
         raise DownloadError("no Monash set is at hand; set TSFM_DATA_MIRROR to a mirror of the real data")
     torch.manual_seed(0)
@@ -146,7 +146,8 @@ def run_monash(options: argparse.Namespace) -> Rows:
     return rows
 
 
-def _is_at_hand(task: Task) -> bool:
+def is_at_hand(task: Task) -> bool:
+    """Whether a task's data lie here or in the mirror."""
     try:
         return len(task.open()) > 0
     except DownloadError:

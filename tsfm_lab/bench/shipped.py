@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from tsfm_lab import paths
+from tsfm_lab.bench.forecast import is_at_hand
 from tsfm_lab.bench.tables import Rows, format_rows
 from tsfm_lab.bench.timing import describe_machine
-from tsfm_lab.data.registry import entries, find
+from tsfm_lab.data.registry import entries
 from tsfm_lab.evaluation import Task, evaluate, lsf_tasks, monash_tasks, scores_of
 from tsfm_lab.forecast import Forecaster, load, make_forecaster
 from tsfm_lab.forecast.opening import PRETRAINING_RECORD, SHIPPED, pretraining_of
@@ -96,21 +97,11 @@ def find_trained(runs: list[Path]) -> list[Trained]:
 
 def held_out_tasks(series: int, windows: int) -> list[Task]:
     """The tasks whose data are at hand. series: the first ones of a Monash set; windows: of a long-sequence set."""
-    at_hand = [entry.name for entry in entries().values() if entry.pool in POOLS and _opens(entry.name)]
-    tasks = monash_tasks([*BUILT_IN, *(name for name in at_hand if find(name).pool == "heldout_monash")], series)
-    for name in at_hand:
-        if find(name).pool == "heldout_lsf":
-            tasks += lsf_tasks([name], find(name).horizons[:1], windows)
-    return tasks
-
-
-def _opens(name: str) -> bool:
-    from tsfm_lab.data import load
-
-    try:
-        return len(load(name)) > 0
-    except (OSError, ValueError):  # not at hand: no network and not in the mirror
-        return False
+    pools = {pool: [entry for entry in entries().values() if entry.pool == pool] for pool in POOLS}
+    tasks = monash_tasks([*BUILT_IN, *(entry.name for entry in pools["heldout_monash"])], series)
+    for entry in pools["heldout_lsf"]:
+        tasks += lsf_tasks([entry.name], entry.horizons[:1], windows)
+    return [task for task in tasks if is_at_hand(task)]
 
 
 def judge(trained: list[Trained], options: argparse.Namespace) -> Rows:
@@ -174,9 +165,25 @@ def ship(trained: list[Trained], target: Path) -> Rows:
         attempt = read_manifest(one.folder)["attempts"][-1]
         record = {**one.config, **{key: attempt[key] for key in ("end", "device", "commit", "versions")}}
         write_json(target / name / PRETRAINING_RECORD, record)
+        (target / name / "README.md").write_text(_card(name, record, count_parameters(module)))
         size = (target / name / "model.safetensors").stat().st_size / 1e6
         rows.append({"name": name, "seed": one.seed, "parameters": count_parameters(module), "MB": round(size, 2)})
     return rows
+
+
+def _card(name: str, record: dict[str, Any], parameters: int) -> str:
+    """The model card."""
+    return f"""---
+license: apache-2.0
+---
+# {name}
+
+{parameters:,} parameters, bfloat16; `tsfm_lab.load("{name}")` opens it. Pretrained by notebook 04,
+`runs/params/04_pretrain_stu.shipped.yaml`: {record["max_steps"]:,} steps of {record["batch_rows"]} rows of
+{record["max_seq_len"]} tokens, seed {record["seed"]}, on {", ".join(record["data"])}.
+It shows how such a model works, offline; it is no foundation model. How it forecasts held-out real series stands in
+the README of the project and in `runs/results/shipped_cpu.json`.
+"""
 
 
 def _judge_and_count(trained: list[Trained], options: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
