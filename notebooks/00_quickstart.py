@@ -78,7 +78,7 @@ past.tail(3)
 # `tsfm_lab.load` opens whatever forecasts: a checkpoint that ships, a folder, a run of this workbook, an id on the hub,
 # or a classical method. `forecast` takes the table and gives a long one: an item, a stamp, the mean and nine quantiles.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 forecaster = tsfm_lab.load(config.models[0], context_length=config.context_length, device=config.device)
 forecast = forecaster.forecast(past, prediction_length=horizon)
 assert (pd.DatetimeIndex(forecast["timestamp"]) == pd.DatetimeIndex(future["timestamp"])).all()
@@ -130,7 +130,7 @@ plt.show()
 # season (for the yearly Nile: the last year). The models were pretrained on neither set: their records say so, and
 # `tsfm_lab.evaluation` marks the rows of a model that was.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 scores = {spec: {} for spec in forecasters}
 for held_out in [open_held_out(data, num_series=20, num_windows=config.windows) for data in config.data]:
     for spec, model in forecasters.items():
@@ -156,7 +156,7 @@ assert np.isclose(absolute.loc["seasonal_naive", f"{held_out.name} MASE"], media
 # Several series stand in a long table, by a column `item_id`, or side by side in a wide one. They may have any length
 # and gaps. Covariates are columns too: `past=[…]` if they end with the target, `known=[…]` if their future is known.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 months = pd.date_range("2020-01-31", periods=60, freq="ME")
 season = 10 + 3 * np.sin(2 * np.pi * np.arange(60) / 12)
 wide = pd.DataFrame({"Rome": season, "Oslo": season - 8}, index=months)

@@ -1,9 +1,10 @@
 """`python -m tsfm_lab.bench shipped RUN …`: judge the small checkpoints that ship with the package, and ship them.
 
-RUN are run directories of notebook 04, `runs/params/04_pretrain_stu.shipped.yaml`. The item `scores` forecasts held-out
-real series with every model of every seed, with its twin before training, and with seasonal naive: co2 and nile, and
-with TSFM_DATA_MIRROR its held-out Monash sets (MASE) and long-sequence sets (mean absolute error of standardised values
-at the first horizon, 96 steps; national_illness 24). The item `ship` stores the first seed's weights as bfloat16.
+RUN are run directories of notebook 04 by `runs/params/04_pretrain_stu.shipped.lab.yaml`. The item `scores` forecasts
+held-out real series with every model of every seed, with its twin before training, and with seasonal naive: co2 and
+nile, and with TSFM_DATA_MIRROR its held-out Monash sets (MASE) and long-sequence sets (mean absolute error of
+standardised values at the first horizon, 96 steps; national_illness 24). The item `ship` stores the first seed's weights
+as bfloat16.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def find_trained(runs: list[Path]) -> list[Trained]:
         if not children:
             raise ValueError(
                 f"{run} holds no trained model; make it with `python -m tsfm_lab.runs launch 04_pretrain_stu "
-                "runs/params/04_pretrain_stu.shipped.yaml --local`"
+                "runs/params/04_pretrain_stu.shipped.lab.yaml --local`"
             )
         found += [Trained(child, read_json(child / "config.json")) for child in children]
     return found
@@ -179,7 +180,7 @@ license: apache-2.0
 # {name}
 
 {parameters:,} parameters, bfloat16; `tsfm_lab.load("{name}")` opens it. Pretrained by notebook 04,
-`runs/params/04_pretrain_stu.shipped.yaml`: {record["max_steps"]:,} steps of {record["batch_rows"]} rows of
+`runs/params/04_pretrain_stu.shipped.lab.yaml`: {record["max_steps"]:,} steps of {record["batch_rows"]} rows of
 {record["max_seq_len"]} tokens, seed {record["seed"]}, on {", ".join(record["data"])}.
 It shows how such a model works, offline; it is no foundation model. How it forecasts held-out real series stands in
 the README of the project and in `runs/results/shipped_cpu.json`.

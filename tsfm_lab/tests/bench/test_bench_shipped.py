@@ -41,7 +41,7 @@ def test_every_model_and_seed_of_a_run_is_found(trained):
 
 
 def test_a_run_without_a_trained_model_is_refused_with_the_command_that_makes_one(tmp_path):
-    with pytest.raises(ValueError, match=r"04_pretrain_stu\.shipped\.yaml"):
+    with pytest.raises(ValueError, match=r"04_pretrain_stu\.shipped\.lab\.yaml"):
         bench.find_trained([tmp_path])
 
 
