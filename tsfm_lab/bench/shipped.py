@@ -3,8 +3,8 @@
 RUN are run directories of notebook 04 by `runs/params/04_pretrain_stu.shipped.lab.yaml`. The item `scores` forecasts
 held-out real series with every model of every seed, with its twin before training, and with seasonal naive: co2 and
 nile, and with TSFM_DATA_MIRROR its held-out Monash sets (MASE) and long-sequence sets (mean absolute error of
-standardised values at the first horizon, 96 steps; national_illness 24). The item `ship` stores the weights of the first
-seed as bfloat16.
+standardised values at the first horizon, 96 steps; national_illness 24). The item `ship` stores the weights of
+the first seed as bfloat16.
 """
 
 from __future__ import annotations
