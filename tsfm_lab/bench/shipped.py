@@ -43,6 +43,7 @@ NAMES = {
 BUILT_IN = ("co2", "nile")
 POOLS = ("heldout_monash", "heldout_lsf")
 CONTEXT = 512  # steps
+NUM_SAMPLES = 300  # of a model that draws, so that its median is not much of a draw itself
 METRIC = {"monash": "mase", "lsf": "mae"}
 
 
@@ -64,7 +65,8 @@ class Trained:
 
     def options(self) -> dict[str, Any]:
         """Of the forecaster: experts draw behind a frozen scale, which is twenty times as fast."""
-        return {"context_length": CONTEXT, **({"scale": "frozen"} if self.name == "moirai-moe-tiny" else {})}
+        frozen = {"scale": "frozen"} if self.name == "moirai-moe-tiny" else {}
+        return {"context_length": CONTEXT, "num_samples": NUM_SAMPLES, **frozen}
 
     def open(self) -> Forecaster:
         """The trained model."""
@@ -214,10 +216,16 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     trained = find_trained(options.runs)
     results = read_json(options.output)
-    how = {"seeds": sorted({one.seed for one in trained}), "series": options.series, "windows": options.windows}
+    how = {
+        "seeds": sorted({one.seed for one in trained}),
+        "series": options.series,
+        "windows": options.windows,
+        "context": CONTEXT,
+        "samples": NUM_SAMPLES,
+    }
     for item in options.items:
         for name, rows in ITEMS[item](trained, options):
-            results[name] = {**describe_machine(), **how, "context": CONTEXT, "rows": rows}
+            results[name] = {**describe_machine(), **how, "rows": rows}
             write_json(options.output, results)
             print(f"\n{name}\n{format_rows(rows)}")
     return 0
