@@ -3,8 +3,14 @@
 Every look has its control: an untrained twin, shuffled labels, or attention that is even.
 """
 
-from tsfm_lab.inside.ablation import ablate_layers, without_update
-from tsfm_lab.inside.attention import attention_maps, read_weights, uniform_attention, weight_by_distance
+from tsfm_lab.inside.ablation import ablate_layers, packed_loss, without_update
+from tsfm_lab.inside.attention import (
+    attention_energy,
+    attention_maps,
+    read_weights,
+    uniform_attention,
+    weight_by_distance,
+)
 from tsfm_lab.inside.cka import biased_cka, cka_between_layers, linear_cka, unbiased_hsic
 from tsfm_lab.inside.controls import untrained_twin
 from tsfm_lab.inside.experts import (
@@ -28,6 +34,7 @@ __all__ = [
     "KnownSeries",
     "PoleFit",
     "ablate_layers",
+    "attention_energy",
     "attention_maps",
     "bank_system",
     "biased_cka",
@@ -48,6 +55,7 @@ __all__ = [
     "mutual_information",
     "output_energy",
     "pack_rows",
+    "packed_loss",
     "probe_layers",
     "read_weights",
     "ridge_probe",

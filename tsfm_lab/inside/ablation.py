@@ -7,6 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from tsfm_lab.data.packing import PackedBatch
+from tsfm_lab.models.moirai2 import QuantileDecoder
+from tsfm_lab.training.losses import PackedNLLLoss, PackedQuantileLoss
+
 PARTS = ("mix", "feed")  # attention or STU; feed-forward or experts
 
 
@@ -54,3 +58,11 @@ def ablate_layers(
             kind = "STU" if hasattr(layer, "stu") else "attention"
             rows.append({"layer": number, "kind": kind, "without": "+".join(parts), **found})
     return rows
+
+
+@torch.no_grad()
+def packed_loss(module: nn.Module, batch: PackedBatch) -> float:
+    """The loss that a packed model is trained with, on `batch`: negative log-likelihood, or quantile loss in scales."""
+    quantiles = isinstance(module, QuantileDecoder)
+    loss = PackedQuantileLoss(module.quantile_levels) if quantiles else PackedNLLLoss()
+    return loss(module.forward_predicted(**batch), batch).item()

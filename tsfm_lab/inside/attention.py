@@ -50,13 +50,22 @@ def read_weights(attention: GroupedQueryAttention, x: Tensor, rotation: Rotation
 def weight_by_distance(weights: Tensor, batch: PackedBatch) -> Tensor:
     """Mean weight at each distance |time_id_q − time_id_k|: `(b h q k) -> (h distances)`, in tokens, of sum 1.
 
-    The mean is over all tokens that are no padding. Of squared weights: the energy, see `memory`.
+    The mean is over all tokens that are no padding. Of `attention_energy`: the energy by distance, see `memory`.
     """
     time, real = batch["time_id"], batch["sample_id"] > 0
     distance = (time[:, :, None] - time[:, None, :]).abs()  # (b q k)
     heads_last = rearrange(weights, "b h q k -> (b q k) h")
     total = heads_last.new_zeros(int(time.max()) + 1, weights.shape[1]).index_add_(0, distance.flatten(), heads_last)
     return total.T / real.sum()
+
+
+def attention_energy(weights: Tensor) -> Tensor:
+    """w²/Σ_k w²: of white values, the share of a token's output variance that each token explains.
+
+    `(b h q k) -> (b h q k)`, of sum 1 over k, so that tokens which see few others weigh no more; 0 for padding.
+    """
+    squared = weights.square()
+    return squared / squared.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
 
 
 def uniform_attention(weights: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tsfm_lab.inside import ablate_layers, layer_representations, untrained_twin, without_update
+from tsfm_lab.inside import ablate_layers, layer_representations, packed_loss, untrained_twin, without_update
 from tsfm_lab.tests.inside.tiny_models import KINDS, make_batch, make_model
 
 
@@ -84,3 +84,27 @@ def test_making_a_twin_leaves_the_random_state_alone():
     torch.manual_seed(0)
     untrained_twin(module, seed=7)
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("name", ["moirai", "hybrid"])
+def test_the_loss_is_the_mean_over_series_of_their_mean_negative_log_likelihood(name):
+    module = make_model(name)
+    batch = make_batch(module)
+    with torch.no_grad():
+        nll = -module(**batch).log_prob(batch["target"])
+    series, losses = batch["sample_id"] * 100 + batch["variate_id"], []
+    for b in range(len(series)):
+        for one in series[b].unique():
+            counted = ((series[b] == one) & batch["prediction_mask"][b])[:, None] & batch["observed_mask"][b]
+            if counted.any():
+                losses.append(nll[b][counted].mean())
+    assert packed_loss(module, batch) == pytest.approx(float(torch.stack(losses).mean()), rel=1e-4)
+
+
+def test_the_loss_of_quantiles_is_in_scales_so_that_units_do_not_count():
+    module = make_model("moirai2")
+    batch = make_batch(module)
+    in_other_units = {**batch, "target": 1000 * batch["target"]}
+    assert packed_loss(module, in_other_units) == pytest.approx(packed_loss(module, batch), rel=1e-3)
+    with without_update(module, 0):
+        assert packed_loss(module, batch) != packed_loss(make_model("moirai2"), batch)

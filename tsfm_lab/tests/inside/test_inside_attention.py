@@ -4,7 +4,7 @@ import pytest
 import torch
 from einops import einsum
 
-from tsfm_lab.inside import attention_maps, uniform_attention, weight_by_distance
+from tsfm_lab.inside import attention_energy, attention_maps, uniform_attention, weight_by_distance
 from tsfm_lab.inside.attention import read_weights
 from tsfm_lab.nn.attention import BinaryAttentionBias, GroupedQueryAttention
 from tsfm_lab.nn.attention_blocks import plan_blocks
@@ -85,3 +85,17 @@ def test_uniform_attention_spreads_over_what_the_mask_allows():
     count = (sample[:, :, None] == sample[:, None]).sum(-1)
     expected = torch.where(sample > 0, 1 / count, 0.0)
     torch.testing.assert_close(even.amax(-1), expected[:, None].expand(-1, 2, -1))
+
+
+def test_the_energy_is_the_share_of_the_outputs_variance_and_that_of_even_weights_are_the_weights():
+    module = make_model("moe")
+    batch = make_batch(module)
+    weights, real = attention_maps(module, batch)[1], batch["sample_id"] > 0
+    energy = attention_energy(weights)
+    values = torch.randn(4000, weights.shape[-1], generator=torch.Generator().manual_seed(0))
+    row, token = (int(i) for i in real.nonzero()[7])
+    parts = (weights[row, 0, token] * values).var(dim=0)
+    torch.testing.assert_close(energy[row, 0, token], parts / parts.sum(), rtol=0.2, atol=0.005)  # of 4000 draws
+    torch.testing.assert_close(energy.sum(-1), real[:, None].float().expand(-1, 2, -1))
+    even = uniform_attention(weights)
+    torch.testing.assert_close(attention_energy(even), even)
