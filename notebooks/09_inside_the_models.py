@@ -40,6 +40,7 @@ PATCH_SIZE = None  # steps of a token; one that all four have
 CONTEXT_TOKENS = None  # tokens that are read
 HORIZON_TOKENS = None  # tokens that are to be predicted
 PROBE_SERIES = None  # series with a known period and trend
+ABLATION_SERIES = None  # the first of them, on which layers are left out
 PATTERN_SERIES = None  # series of each pattern that experts are asked about
 DRAWS = None  # shuffles of a permutation null
 HELD_OUT = None  # list of sets of the registry on which layers are left out
@@ -422,15 +423,15 @@ pd.DataFrame(rows).pivot_table(index=["of", "layer"], columns="weights").round(3
 # ## 6 · Leaving a layer out
 #
 # Every layer adds something to its tokens, $x \leftarrow x + f(x)$. We make the update of one layer zero, its mixing
-# (attention or STU), its feed-forward or both, and look at the loss on 96 of our series, which no model was trained
-# on, and at the forecasts of the held-out real sets. The twin is the control: there is nothing to lose.
+# (attention or STU), its feed-forward or both, and look at the loss on some of our series, which no model was
+# trained on, and at the forecasts of the held-out real sets. The twin is the control: there is nothing to lose.
 
 # %% tags=["nbval-ignore-output"]
 sets = [open_held_out(name, num_series=20, num_windows=config.held_out_windows) for name in config.held_out]
 held_out = HeldOutScore(sets, context_length=config.score_context, num_samples=config.num_samples)
 tables = []
 for role, who, module in [(r, "trained", models[r]) for r in models] + [(r, "untrained", twins[r]) for r in models]:
-    batch = inside.pack_rows(known.values[:96], module, p, horizon)
+    batch = inside.pack_rows(known.values[: config.ablation_series], module, p, horizon)
 
     def score(module, batch=batch, forecasts=who == "trained" and role != "experts"):
         """The loss and, where it takes a moment only, WQL as a share of seasonal naive's."""
@@ -470,7 +471,7 @@ parts.div(whole, axis=0, level="model").round(3)
 
 # %%
 for role, module in models.items():
-    batch = inside.pack_rows(known.values[:96], module, p, horizon)
+    batch = inside.pack_rows(known.values[: config.ablation_series], module, p, horizon)
     with ExitStack() as stack:
         whole = inside.packed_loss(module, batch)
         for n in range(len(layers[role])):
@@ -501,7 +502,7 @@ for role in models:
     assert (probes[role, "trained"].amax(0) > probes[role, "shuffled"].amax(0) + 0.2).all()
 
 # %%
-axes = plotting.figure(2, width=9, sharey=True)
+axes = plotting.figure(2, width=11, sharey=True)
 for panel, column, title in zip(axes, (0, 1), ("log period", "rise of the trend"), strict=True):
     for k, role in enumerate(models):
         for who, style in (("trained", "-o"), ("untrained", ":")):
@@ -510,7 +511,7 @@ for panel, column, title in zip(axes, (0, 1), ("log period", "rise of the trend"
     panel.set(title=f"A linear probe of the {title}", xlabel="after layer", ylim=(-0.3, 1.02))
     panel.set_xticks(range(len(probes[role, who])), ["tokens", *range(len(probes[role, who]) - 1)])
 axes[0].set_ylabel("R² on held-out series")
-axes[1].legend(fontsize="x-small", ncols=2, loc="lower right", bbox_to_anchor=(1, 0.2))
+axes[1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
 plt.show()
 
 # %% tags=["nbval-ignore-output"]

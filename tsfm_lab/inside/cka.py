@@ -13,7 +13,7 @@ from torch import Tensor
 def unbiased_hsic(x: Tensor, y: Tensor) -> Tensor:
     """HSIC₁ = [tr(K̃L̃) + (1ᵀK̃1)(1ᵀL̃1)/((n−1)(n−2)) − 2 (1ᵀK̃L̃1)/(n−2)] / (n(n−3)), K = xxᵀ, L = yyᵀ.
 
-    K̃ and L̃ have no diagonal. Song et al. 2012, JMLR 13, Eq. 5, through d × d products instead of n × n kernels.
+    K̃ and L̃ have no diagonal. Song et al. 2012, JMLR 13:1393, through d × d products instead of n × n kernels.
     `x: (n d), y: (n e) -> ()` float64.
 
     Raises
@@ -40,7 +40,7 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
 
 
 def biased_cka(x: Tensor, y: Tensor) -> Tensor:
-    """‖yᵀx‖²/(‖xᵀx‖ ‖yᵀy‖) of centred x and y (Kornblith et al., Eq. 5), to show what `linear_cka` mends."""
+    """‖yᵀx‖²/(‖xᵀx‖ ‖yᵀy‖) of centred x and y (Kornblith et al., §3), to show what `linear_cka` mends."""
     x, y = (z.double() - z.double().mean(0) for z in (x, y))
     return (y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())
 

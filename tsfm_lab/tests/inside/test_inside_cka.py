@@ -11,7 +11,7 @@ def tokens(n=50, d=7, seed=0):
 
 
 def hsic_by_kernels(x, y):
-    """Song et al. 2012, Eq. 5, as written."""
+    """Song et al. 2012, as written."""
     n, one = len(x), torch.ones(len(x), dtype=torch.float64)
     K, L = (z @ z.T for z in (x, y))
     K, L = (Z - torch.diag(Z.diag()) for Z in (K, L))

@@ -23,7 +23,8 @@ class Inside:
     patch_size: int = 16  # steps; of MOIRAI-2 the only one
     context_tokens: int = 32
     horizon_tokens: int = 4
-    probe_series: int = 480  # with a known period and trend; a third of them judges the probes
+    probe_series: int = 360  # with a known period and trend; a third of them judges the probes
+    ablation_series: int = 48  # the first of them, on which layers are left out
     pattern_series: int = 24  # of each pattern, for the experts
     draws: int = 200  # of each permutation null
     held_out: tuple[str, ...] = ("co2", "nile")  # sets of the registry on which layers are left out
@@ -50,6 +51,10 @@ class Inside:
             raise ValueError(f"context_tokens must be at least 16, to see a season of 4, got {self.context_tokens}")
         if self.probe_series < 60:
             raise ValueError(f"probe_series must be at least 60, to fit a probe, got {self.probe_series}")
+        if not 1 <= self.ablation_series <= self.probe_series:
+            raise ValueError(
+                f"ablation_series must be 1 … probe_series={self.probe_series}, got {self.ablation_series}"
+            )
         if not self.held_out:
             raise ValueError("held_out must name at least one set, got none")
 
@@ -60,6 +65,7 @@ _LAB = replace(
     _SMOKE,
     scale="lab",
     probe_series=3000,
+    ablation_series=1000,
     pattern_series=200,
     draws=1000,
     held_out=("co2", "nile", "monash_hospital", "monash_tourism_monthly"),
