@@ -81,7 +81,7 @@ _FULL = replace(
     baseline="Salesforce/moirai-1.1-R-small",
     experts="Salesforce/moirai-moe-1.0-R-small",
     decoder="Salesforce/moirai-2.0-R-small",
-    context_tokens=64,
+    context_tokens=48,
 )
 
 INSIDE = {"smoke": _SMOKE, "lab": _LAB, "full": _FULL}
