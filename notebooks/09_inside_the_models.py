@@ -307,6 +307,7 @@ even = {role: lags_of_heads(models[role], inside.uniform_attention) for role in 
 reach = {n: inside.mean_lag(energies["trained", n][:, : config.context_tokens]) for n in stu}
 
 
+# %%
 def draw_fit(panel, n):
     """The filter of layer n whose few poles are off by the median, and those poles' response."""
     of = fits["trained", n]
@@ -395,7 +396,7 @@ best = max((information["trained", "kind", n] for n in range(len(layers["experts
 assert best.p_value < 0.05
 
 # %%
-axes = plotting.figure(3, width=11, height=2.6, width_ratios=(1, 1, 0.9))
+axes = plotting.figure(3, width=12, height=2.6, width_ratios=(1, 1, 0.9))
 of_kind = inside.expert_share(chosen["trained"][-1], kind, num_experts)
 of_place = inside.expert_share(chosen["trained"][-1].transpose(0, 1), places, num_experts)
 plotting.heatmap(axes[0], of_kind, xlabel="expert of the last layer", label="share", vmin=0)
@@ -408,8 +409,7 @@ for k, of in enumerate(("kind", "place")):
         excess = [information[who, of, n].excess for n in range(len(layers["experts"]))]
         axes[2].plot(excess, style, color=f"C{k}", markersize=4, label=f"{of}, {who}")
 axes[2].set(title="What an expert tells", xlabel="layer", ylabel="bits beyond the null", xticks=range(len(excess)))
-axes[2].set_ylim(top=1.4 * axes[2].get_ylim()[1])
-axes[2].legend(fontsize="small", ncols=2)
+axes[2].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
 plt.show()
 
 # %% tags=["nbval-ignore-output"]

@@ -18,7 +18,8 @@ PARTS = ("mix", "feed")  # attention or STU; feed-forward or experts
 def without_update(module: nn.Module, layer: int, parts: tuple[str, ...] = PARTS) -> Iterator[nn.Module]:
     """The packed model in which a layer's x ← x + f(norm(x)) is x ← x, for its "mix", its "feed" or both.
 
-    The update is made zero where it is computed, so that whatever calls the layers sees it. A decoder that reads a
+    In a layer that norms behind the sum, x ← norm(x) remains. The update is made zero where it is computed, so that
+    whatever calls the layers sees it. A decoder that reads a
     layer's parts itself does not: `scale="frozen"` of `MoiraiMoEForecast` is left as it was.
 
     Raises

@@ -12,11 +12,10 @@ PENALTIES = tuple(10.0**k for k in range(-4, 5))  # of standardised features, pe
 
 
 def ridge_probe(x: Tensor, y: Tensor, train: Tensor, penalties: Sequence[float] = PENALTIES) -> Tensor:
-    """R² = 1 − Σ(y − ŷ)²/Σ(y − ȳ)² on held-out items of ŷ = x w, w = argmin ‖y − x w‖² + n λ ‖w‖².
+    """R² = 1 − Σ(y − ŷ)²/Σ(y − ȳ)² on held-out items of ŷ = b + x w, (b, w) = argmin ‖y − b − x w‖² + n λ ‖w‖².
 
-    The penalty is the one of the least error in leaving out one training item at a time, which the singular values of
-    x give in closed form: ŷ = U diag(s²/(s² + nλ)) Uᵀ y and error_i = (y_i − ŷ_i)/(1 − hat_ii). Features are
-    standardised by the training items.
+    Each property has the penalty λ of the least `leave_one_out_errors`. Features are standardised by the items that
+    are fitted.
 
     Parameters
     ----------
@@ -39,23 +38,34 @@ def ridge_probe(x: Tensor, y: Tensor, train: Tensor, penalties: Sequence[float] 
     x, y = x.double().cpu(), y.double().cpu()
     if (y[~train].std(0) == 0).any():
         raise ValueError("a property is the same for all held-out items, so that nothing is left to tell")
-    center, scale = x[train].mean(0), x[train].std(0)
-    x = (x - center) / torch.where(scale > 0, scale, 1)
+    scale = x[train].std(0)
+    x = (x - x[train].mean(0)) / torch.where(scale > 0, scale, 1)
     mean = y[train].mean(0)
+    best = leave_one_out_errors(x[train], y[train], penalties).argmin(0)
+    weight = int(train.sum()) * torch.tensor(penalties, dtype=x.dtype)[best]  # (m)
     U, s, Vt = torch.linalg.svd(x[train], full_matrices=False)
-    n, projected = len(U), U.T @ (y[train] - mean)
-    best_error = y.new_full((y.shape[1],), torch.inf)
-    w = y.new_zeros(x.shape[1], y.shape[1])
-    for penalty in penalties:
-        shrink = s.square() / (s.square() + n * penalty)
-        hat = 1 / n + U.square() @ shrink  # the mean is fitted too
-        left_out = (y[train] - mean - U @ (shrink[:, None] * projected)) / (1 - hat).clamp_min(1e-9)[:, None]
-        error = left_out.square().mean(0)
-        weights = Vt.T @ (projected * (s / (s.square() + n * penalty))[:, None])
-        w = torch.where(error < best_error, weights, w)
-        best_error = torch.minimum(error, best_error)
+    w = Vt.T @ (U.T @ (y[train] - mean) * s[:, None] / (s.square()[:, None] + weight))
     residual = y[~train] - mean - x[~train] @ w
     return 1 - residual.square().sum(0) / (y[~train] - y[~train].mean(0)).square().sum(0)
+
+
+def leave_one_out_errors(x: Tensor, y: Tensor, penalties: Sequence[float] = PENALTIES) -> Tensor:
+    """Mean squared error of each item under the ridge that was fitted to all others, of penalty n λ as all have.
+
+    In closed form from x = U diag(s) Vᵀ, centred: ŷ = ȳ + U diag(s²/(s² + nλ)) Uᵀ (y − ȳ) is linear in y, by a matrix H
+    say, and error_i = (y_i − ŷ_i)/(1 − H_ii).
+
+    `x: (n d), y: (n m) -> (penalties m)`.
+    """
+    x, y = x - x.mean(0), y - y.mean(0)
+    U, s, _ = torch.linalg.svd(x, full_matrices=False)
+    errors = []
+    for penalty in penalties:
+        shrink = s.square() / (s.square() + len(x) * penalty)
+        hat = 1 / len(x) + U.square() @ shrink  # 1/n: the mean is fitted too
+        residual = y - U @ (shrink[:, None] * (U.T @ y))
+        errors.append((residual / (1 - hat).clamp_min(1e-9)[:, None]).square().mean(0))
+    return torch.stack(errors)
 
 
 def probe_layers(representations: Sequence[Tensor], y: Tensor, train: Tensor) -> Tensor:

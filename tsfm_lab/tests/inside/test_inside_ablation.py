@@ -54,6 +54,7 @@ def test_the_table_has_the_whole_model_first_and_each_part_of_each_layer():
         (0, "STU", "mix+feed"),
     ]
     assert len(rows) == 1 + 2 * 3
+    assert rows[0]["norm"] == float(layer_representations(module, batch)[-1].norm())
     assert all(row["norm"] != rows[0]["norm"] for row in rows[1:])
 
 

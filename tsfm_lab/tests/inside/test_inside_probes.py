@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from tsfm_lab.inside import draw_known_series, mean_representations, pack_rows, probe_layers, ridge_probe
-from tsfm_lab.inside.probes import PENALTIES
+from tsfm_lab.inside import (
+    draw_known_series,
+    layer_representations,
+    mean_representations,
+    pack_rows,
+    probe_layers,
+    ridge_probe,
+)
+from tsfm_lab.inside.probes import PENALTIES, leave_one_out_errors
 from tsfm_lab.tests.inside.tiny_models import make_model
 
 
@@ -28,32 +35,38 @@ def test_a_quadratic_property_is_not_linear():
     assert ridge_probe(x, x[:, :1].square(), train).max() < 0.2
 
 
+def solve(x, y, weight):
+    """Ridge with an intercept that is not penalised, by its normal equations: w, b."""
+    center, mean = x.mean(0), y.mean(0)
+    gram = (x - center).T @ (x - center) + weight * torch.eye(x.shape[1], dtype=x.dtype)
+    w = torch.linalg.solve(gram, (x - center).T @ (y - mean))
+    return w, mean - center @ w
+
+
+def test_errors_without_each_item_are_those_of_refitting_without_it():
+    x, y, _ = make_items(12, 5, 2.0)
+    x, y, penalties = x.double(), y.double(), (1e-3, 0.1, 10.0)
+    slow = torch.zeros(3, 2, dtype=x.dtype)
+    for row, penalty in enumerate(penalties):
+        for i in range(12):
+            rest = torch.arange(12) != i
+            w, b = solve(x[rest], y[rest], 12 * penalty)
+            slow[row] += (y[i] - x[i] @ w - b).square() / 12
+    torch.testing.assert_close(leave_one_out_errors(x, y, penalties), slow)
+
+
 @pytest.mark.parametrize("noise", [0.1, 3.0, 30.0])
-def test_the_probe_is_the_one_that_refitting_without_each_item_chooses(noise):
+def test_the_probe_is_the_ridge_of_the_penalty_that_they_choose(noise):
     x, y, train = make_items(60, 30, noise)
     fitted = x[train].double()
-    center, scale = fitted.mean(0), fitted.std(0)
-    z, u, t = (fitted - center) / scale, y[train][:, :1].double(), len(fitted)
-
-    def solve(z, u, weight):
-        """Ridge with an intercept that is not penalised, by its normal equations."""
-        middle, mean = z.mean(0), u.mean(0)
-        gram = (z - middle).T @ (z - middle) + weight * torch.eye(z.shape[1], dtype=z.dtype)
-        w = torch.linalg.solve(gram, (z - middle).T @ (u - mean))
-        return w, mean - middle @ w
-
-    def leave_one_out(penalty):
-        errors = []
-        for i in range(t):
-            rest = torch.arange(t) != i
-            w, b = solve(z[rest], u[rest], t * penalty)
-            errors.append((u[i] - z[i] @ w - b).square().item())
-        return sum(errors)
-
-    w, b = solve(z, u, t * min(PENALTIES, key=leave_one_out))
-    judged, truth = (x[~train].double() - center) / scale, y[~train][:, :1].double()
-    expected = 1 - (truth - judged @ w - b).square().sum() / (truth - truth.mean()).square().sum()
-    torch.testing.assert_close(ridge_probe(x, y[:, :1], train)[0], expected, rtol=1e-6, atol=1e-6)
+    z = (x.double() - fitted.mean(0)) / fitted.std(0)
+    for column in range(2):
+        u = y[:, column : column + 1].double()
+        best = min(range(len(PENALTIES)), key=leave_one_out_errors(z[train], u[train]).flatten().tolist().__getitem__)
+        w, b = solve(z[train], u[train], int(train.sum()) * PENALTIES[best])
+        truth = u[~train]
+        expected = 1 - (truth - z[~train] @ w - b).square().sum() / (truth - truth.mean()).square().sum()
+        torch.testing.assert_close(ridge_probe(x, y, train)[column], expected)
 
 
 def test_layers_are_probed_one_by_one():
@@ -110,6 +123,7 @@ def test_a_row_is_a_series_cut_into_patches_with_the_end_hidden():
     [
         (np.ones((2, 96)), 12, 36, "patch_size must be one of"),
         (np.ones((2, 96)), 8, 20, "whole patches"),
+        (np.ones((2, 84)), 8, 20, "whole patches"),
         (np.ones((2, 96)), 8, 96, "whole patches"),
         (np.full((2, 96), np.nan), 8, 32, "values must be finite"),
     ],
@@ -127,3 +141,5 @@ def test_mean_representations_leave_out_what_is_hidden():
     for x, y in zip(mean_representations(module, batch), mean_representations(module, changed), strict=True):
         assert x.shape == (2, 128)
         torch.testing.assert_close(x, y)
+    for x, tokens in zip(mean_representations(module, batch), layer_representations(module, batch), strict=True):
+        torch.testing.assert_close(x, tokens[:, :8].mean(1))
