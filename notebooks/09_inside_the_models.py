@@ -35,6 +35,7 @@ HYBRID = None  # one with STU layers
 EXPERTS = None  # one with experts
 DECODER = None  # a causal one with quantiles
 SEED = None  # of the untrained twins and of what is drawn
+SEASON_STEPS = None  # season of the series in which heads may find it
 SEASON_TWINS = None  # untrained twins that a head which finds the season has to exceed
 PATCH_SIZE = None  # steps of a token; one that all four have
 CONTEXT_TOKENS = None  # tokens that are read
@@ -145,7 +146,7 @@ for weights in maps["baseline"].values():
 def draw_map(panel, weights, title):
     """log₂ of the weight over the even one: 0 is as the mask alone would have it."""
     ratio = torch.log2(weights / inside.uniform_attention(weights))[0, 0].cpu()
-    panel.imshow(ratio, cmap=plt.get_cmap("vlag", 12), vmin=-3, vmax=3, aspect="auto", interpolation="nearest")
+    panel.imshow(ratio, cmap=plt.get_cmap("vlag", 13), vmin=-3, vmax=3, aspect="auto", interpolation="nearest")
     panel.grid(visible=False)
     panel.set(title=title, xticks=[0, config.context_tokens], yticks=[0, config.context_tokens])
 
@@ -154,7 +155,7 @@ def draw_filters(panel, filters, title):
     """Each channel's filter as a share of its largest tap, the channels in the order of their mean lag."""
     scaled = filters / filters.abs().amax(1, keepdim=True)
     scaled = scaled[inside.mean_lag(filters.square()).argsort()][:, : config.context_tokens]
-    panel.imshow(scaled, cmap=plt.get_cmap("vlag", 12), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    panel.imshow(scaled, cmap=plt.get_cmap("vlag", 13), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     panel.grid(visible=False)
     panel.set(title=title, xlabel="lag, tokens", ylabel="channel")
 
@@ -199,50 +200,55 @@ for n, layer in stu.items():
 # %% [markdown]
 # ## 3 · Does a head find the season?
 #
-# Series with a season of exactly four tokens: a head that looks for the season puts more weight on tokens 4, 8, 12 …
-# away than on the others. But such tokens are *alike*, so that any head, trained or not, may prefer or avoid them by
-# chance; and on noise none should. We compare the head of the largest ratio with the best head of each of a number of
-# untrained twins.
+# Diagonal stripes in a map look like a season that a head goes by. We make series with a season and ask how much more
+# weight a head puts on tokens about whole seasons away (to half a token) than on others, as multiples of even
+# attention. A head may prefer those *distances* whatever the series, so we divide by its ratio on noise. And tokens a
+# season apart are *alike*, so that random heads may prefer or avoid them too: the best head has to exceed the best
+# heads of untrained twins.
 
 # %%
 rng = np.random.default_rng(config.seed)
-cycles = np.arange(length) / (4 * p) + rng.random((8, 1))
+cycles = np.arange(length) / config.season_steps + rng.random((8, 1))
 season, noise = np.cos(2 * np.pi * cycles) + 0.1 * rng.standard_normal((8, length)), rng.standard_normal((8, length))
 
 
-def season_ratio(module, values):
-    """Weight over even weight at distances 4, 8, … by that at the others, of every head: (heads of all layers)."""
-    batch, ratios = inside.pack_rows(values, module, p, horizon), []
+def season_ratios(module):
+    """Weight over even weight about whole seasons away by that elsewhere, on seasons and on noise: (heads), (heads)."""
+    batch, ratios = inside.pack_rows(np.concatenate([season, noise]), module, p, horizon), ([], [])
+    seasons = torch.arange(1, config.context_tokens) * p / config.season_steps
+    near = ((seasons - seasons.round()).abs() * config.season_steps <= p / 2) & (seasons > 0.5)
     for weights in inside.attention_maps(module, batch).values():
-        even = inside.weight_by_distance(inside.uniform_attention(weights), batch)
-        ratio = (inside.weight_by_distance(weights, batch) / even)[:, 1 : config.context_tokens]
-        multiple = torch.arange(1, ratio.shape[1] + 1, device=ratio.device) % 4 == 0
-        ratios += (ratio[:, multiple].mean(1) / ratio[:, ~multiple].mean(1)).tolist()
-    return np.array(ratios)
+        for rows, found in zip((slice(0, 8), slice(8, 16)), ratios, strict=True):
+            part, w = {name: value[rows] for name, value in batch.items()}, weights[rows]
+            by_distance = [inside.weight_by_distance(x, part).cpu() for x in (w, inside.uniform_attention(w))]
+            ratio = (by_distance[0] / by_distance[1])[:, 1 : config.context_tokens]
+            found += (ratio[:, near].mean(1) / ratio[:, ~near].mean(1)).tolist()
+    return np.array(ratios[0]), np.array(ratios[1])
 
 
 # %% tags=["nbval-ignore-output"]
 rows = {}
 for role, module in models.items():
+    on_season, on_noise = season_ratios(module)
+    best = (on_season / on_noise).argmax()
+    row = {"layer": sorted(maps[role])[best // maps[role][max(maps[role])].shape[1]], "on seasons": on_season[best]}
+    row |= {"on noise": on_noise[best], "quotient": on_season[best] / on_noise[best]}
     seeds = range(config.seed, config.seed + config.season_twins)
-    by_chance = np.array([season_ratio(inside.untrained_twin(module, k), season).max() for k in seeds])
-    trained, on_noise = season_ratio(module, season).max(), season_ratio(module, noise).max()
-    p_value = (1 + (by_chance >= trained).sum()) / (1 + len(by_chance))
-    learned = p_value <= 0.05 and trained > on_noise
-    rows[role] = {"best head": trained, "twins, median": np.median(by_chance), "twins, largest": by_chance.max()}
-    rows[role] |= {"p": p_value, "same model on noise": on_noise, "learned": learned}
+    by_chance = [np.divide(*season_ratios(inside.untrained_twin(module, k))).max() for k in seeds]
+    row |= {"twins, median": np.median(by_chance), "twins, largest": max(by_chance)}
+    row["p"] = (1 + sum(chance >= row["quotient"] for chance in by_chance)) / (1 + len(by_chance))
+    rows[role] = row | {"learned": row["p"] <= 0.05}
 pd.DataFrame(rows).T.infer_objects().round(2)
 
 # %% [markdown]
-# A ratio of 3 is three times the weight; p is the share of untrained models, this one counted in, whose best head does
-# as well. Where "learned" is false the preference is one that random weights have too, or one for places and not for
-# the season.
+# A quotient of 3 is three times the weight. p is the share of models, this one among the untrained ones, whose best
+# head does as well; where "learned" is false, the preference is one that random weights have too.
 #
 # ## 4 · Poles, half-lives, memory
 #
 # A filter of an STU is a sum of exponentials, $h_l = \sum_n c_n \alpha_n^l$. Its bank fixes the poles $\alpha_n$, some
 # dozens of each sign, the same in every layer and before training; **what is learned are the residues** $c_n$. They are
-# large and cancel, so these poles tell nothing of a filter. For that we look for the few poles, at most eight, that
+# large and cancel, so these poles tell nothing of a filter. For that we look for the few poles, at most twelve, that
 # give the filter to 5 %. A pole $\alpha$ has the half-life $\ln 2 / {-\ln|\alpha|}$, in tokens; with shared branches it
 # has a mirror at $-\alpha$.
 
@@ -359,9 +365,13 @@ plt.show()
 
 # %% tags=["nbval-ignore-output"]
 for n in stu:
-    test = ks_2samp(half_lives["trained", n], half_lives["untrained", n])
-    verdict = "moved by training" if test.pvalue < 0.01 else "not told apart from untrained ones"
-    print(f"layer {n}: half-lives {verdict} (Kolmogorov-Smirnov {test.statistic:.2f}, p {test.pvalue:.2g})")
+    for name, of in (
+        ("half-lives", half_lives),
+        ("mean lags", {key: inside.mean_lag(e) for key, e in energies.items()}),
+    ):
+        test = ks_2samp(of["trained", n], of["untrained", n])
+        verdict = "moved by training" if test.pvalue < 0.01 else "not told apart from untrained ones"
+        print(f"layer {n}: {name} {verdict} (Kolmogorov-Smirnov {test.statistic:.2f}, p {test.pvalue:.2g})")
 of_heads, of_even = (torch.cat(list(by_layer["hybrid"].values())).median() for by_layer in (lags, even))
 print(f"mean lag: STU channels {torch.cat(list(reach.values())).median():.1f} tokens, the hybrid's heads", end=" ")
 print(f"{of_heads:.1f}, even attention {of_even:.1f}")
@@ -468,18 +478,28 @@ parts.div(whole, axis=0, level="model").round(3)
 # %% [markdown]
 # The figure has the loss, solid for the trained model and dotted for its twin (the decoder's is of quantiles, in
 # scales); the table has WQL as a multiple of the whole model's on the held-out sets. A multiple of 1 says that the part
-# can go, below 1 that these few windows are better forecast without it. Without any layer the trained model must be
-# worse than with all of them, or its layers do nothing:
+# can go, below 1 that these few windows are better forecast without it.
+#
+# Without any layer a token stays what it was embedded as. MOIRAI's hidden tokens are then all alike, and its law knows
+# nothing of the series but location and scale: it must be worse. A causal model still reads the patch before; whether
+# its layers add to that on series like these is a finding.
 
 # %%
+bare = {}
 for role, module in models.items():
     batch = inside.pack_rows(known.values[: config.ablation_series], module, p, horizon)
+    whole = inside.packed_loss(module, batch)
     with ExitStack() as stack:
-        whole = inside.packed_loss(module, batch)
         for n in range(len(layers[role])):
             stack.enter_context(inside.without_update(module, n))
-        bare = inside.packed_loss(module, batch)
-    assert bare > 1.02 * whole if role == "decoder" else bare > whole + 0.05, f"{role}: {whole:.3f}, {bare:.3f}"
+        first, *_, last = inside.layer_representations(module, batch)
+        bare[role] = {"whole": whole, "without any layer": inside.packed_loss(module, batch)}
+    assert torch.equal(first, last)
+    if role in ("baseline", "hybrid"):
+        assert bare[role]["without any layer"] > whole + 0.05
+
+# %% tags=["nbval-ignore-output"]
+pd.DataFrame(bare).T.round(3)
 
 # %% [markdown]
 # ## 7 · What a straight line can read
@@ -601,7 +621,8 @@ run.finish()
 # - A filter's short memory is a prior of the bank: the untrained twin has it. The test tells whether training moved it.
 # - Experts tell something of the kind of series, beyond shuffles of whole series. How much of it a random gate tells as
 #   well stands beside it.
-# - Leaving out layers shows which of them the forecasts need; all together they are needed.
+# - Leaving out layers shows which of them a loss or a forecast needs. Not every layer is needed on every series, and
+#   a part whose absence helps is printed as such.
 # - Period and trend can be read from the tokens with a straight line, shuffled labels cannot; untrained twins are the
 #   mark to beat.
 # - CKA with the unbiased estimate is 0 for shuffled tokens; how much more alike trained layers are than untrained ones

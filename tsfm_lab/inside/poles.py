@@ -49,7 +49,7 @@ class PoleFit:
         return (self.poles ** torch.arange(length)[:, None] @ self.residues).real
 
 
-def fit_poles(h: Tensor, tolerance: float = 0.05, max_poles: int = 8) -> PoleFit:
+def fit_poles(h: Tensor, tolerance: float = 0.05, max_poles: int = 12) -> PoleFit:
     """The fewest poles (at most `max_poles`) with which a filter is met to `tolerance`; else the best fit so far.
 
     Kung 1978, as ESPRIT (Roy, Kailath 1989): the Hankel matrix H_ij = h_{i+j} of a sum of n exponentials has rank n,

@@ -12,6 +12,8 @@ from tsfm_lab.training.presets import PRESETS
     [
         ({"context_tokens": 8}, "context_tokens must be at least 16"),
         ({"horizon_tokens": 0}, "horizon_tokens must be at least 1"),
+        ({"season_steps": 32}, "season_steps must be above two patches"),
+        ({"season_steps": 128}, "below a quarter of the context, got 128"),
         ({"season_twins": 0}, "season_twins must be at least 1"),
         ({"probe_series": 30}, "probe_series must be at least 60"),
         ({"ablation_series": 1000}, "ablation_series must be 1 … probe_series"),

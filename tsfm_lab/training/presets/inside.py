@@ -17,6 +17,7 @@ class Inside:
     experts: str = "moirai-moe-tiny"  # with experts
     decoder: str = "moirai2-tiny"  # causal, with quantiles
     seed: int = 0  # of the untrained twins and of all that is drawn
+    season_steps: int = 52  # of the series in which heads may find the season; no whole number of patches
     season_twins: int = 19  # untrained twins that a head which finds the season has to exceed
 
     # series; all models read the same ones
@@ -48,7 +49,12 @@ class Inside:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.context_tokens < 16:
-            raise ValueError(f"context_tokens must be at least 16, to see a season of 4, got {self.context_tokens}")
+            raise ValueError(f"context_tokens must be at least 16, to see some seasons, got {self.context_tokens}")
+        if not 2 * self.patch_size < self.season_steps < self.context_tokens * self.patch_size // 4:
+            raise ValueError(
+                f"season_steps must be above two patches of {self.patch_size} steps and below a quarter of the context, "
+                f"got {self.season_steps}"
+            )
         if self.probe_series < 60:
             raise ValueError(f"probe_series must be at least 60, to fit a probe, got {self.probe_series}")
         if not 1 <= self.ablation_series <= self.probe_series:
