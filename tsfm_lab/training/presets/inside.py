@@ -52,8 +52,8 @@ class Inside:
             raise ValueError(f"context_tokens must be at least 16, to see some seasons, got {self.context_tokens}")
         if not 2 * self.patch_size < self.season_steps < self.context_tokens * self.patch_size // 4:
             raise ValueError(
-                f"season_steps must be above two patches of {self.patch_size} steps and below a quarter of the context, "
-                f"got {self.season_steps}"
+                f"season_steps must be above two patches of {self.patch_size} steps and "
+                f"below a quarter of the context, got {self.season_steps}"
             )
         if self.probe_series < 60:
             raise ValueError(f"probe_series must be at least 60, to fit a probe, got {self.probe_series}")
