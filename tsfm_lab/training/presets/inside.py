@@ -13,7 +13,7 @@ class Inside:
 
     # models
     baseline: str = "moirai-tiny"  # attention in every layer
-    hybrid: str = "moirai-hybrid-tiny"  # with STU layers
+    hybrid: str = "moirai-hybrid-tiny"  # with causal STU layers
     experts: str = "moirai-moe-tiny"  # with experts
     decoder: str = "moirai2-tiny"  # causal, with quantiles
     seed: int = 0  # of the untrained twins and of all that is drawn
