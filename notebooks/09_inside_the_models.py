@@ -69,6 +69,7 @@ from tsfm_lab.runs import open_run, resolve_config
 from tsfm_lab.training.presets import PRESETS
 
 plotting.use_theme()
+plt.rcParams["figure.dpi"] = 84  # maps are large files
 config = resolve_config(PRESETS["09_inside_the_models"], globals())
 run = open_run("09_inside_the_models", config)
 run.start(device=config.device)
@@ -147,7 +148,7 @@ for weights in maps["baseline"].values():
 def draw_map(panel, weights, title):
     """log₂ of the weight over the even one: 0 is as the mask alone would have it."""
     ratio = torch.log2(weights / inside.uniform_attention(weights))[0, 0].cpu()
-    panel.imshow(ratio, cmap=plt.get_cmap("vlag", 13), vmin=-3, vmax=3, aspect="auto", interpolation="nearest")
+    panel.imshow(ratio, cmap=plt.get_cmap("vlag", 9), vmin=-3, vmax=3, aspect="auto", interpolation="nearest")
     panel.grid(visible=False)
     panel.set(title=title, xticks=[0, config.context_tokens], yticks=[0, config.context_tokens])
 
@@ -156,7 +157,7 @@ def draw_filters(panel, filters, title):
     """Each channel's filter as a share of its largest tap, the channels in the order of their mean lag."""
     scaled = filters / filters.abs().amax(1, keepdim=True)
     scaled = scaled[inside.mean_lag(filters.square()).argsort()][:, : config.context_tokens]
-    panel.imshow(scaled, cmap=plt.get_cmap("vlag", 13), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    panel.imshow(scaled, cmap=plt.get_cmap("vlag", 9), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     panel.grid(visible=False)
     panel.set(title=title, xlabel="lag, tokens", ylabel="channel")
 
@@ -168,7 +169,7 @@ shown = np.unique(np.linspace(0, len(layers["hybrid"]) - 1, 4).astype(int))  # a
 heads = range(min(2, *(weights.shape[1] for role in ("baseline", "hybrid") for weights in maps[role].values())))
 rows = [(role, head) for role in ("baseline", "hybrid") for head in heads]
 grid = [[f"{role} {n} {head}" if n in maps[role] else f"{role} {n}" for n in shown] for role, head in rows]
-figure, panels = plt.subplot_mosaic(grid, figsize=(8, 6.4))
+figure, panels = plt.subplot_mosaic(grid, figsize=(8, 6))
 for key, panel in panels.items():
     role, n, *head = key.split()
     if head:
@@ -350,11 +351,11 @@ def draw_lags(panel):
 
 
 # %%
-axes = plotting.figure(4, width=12, height=2.7)
+axes = plotting.figure(4, width=12, height=2.5)
 draw_fit(axes[0], min(stu))
 for n in stu:
     plane = torch.cat([fit.poles for fit in fits["trained", n]])
-    axes[1].plot(plane.real, plane.imag, ".", color=f"C{n}", markersize=3, alpha=0.5, label=f"layer {n}")
+    axes[1].plot(plane.real, plane.imag, ".", color=f"C{n}", markersize=2, label=f"layer {n}")
 axes[1].add_patch(plt.Circle((0, 0), 1, fill=False, color="0.6"))
 axes[1].set(title="All few poles, and |α| = 1", xlabel="real part", ylabel="imaginary part", aspect="equal")
 axes[1].set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3))
@@ -454,7 +455,7 @@ ablation = pd.concat(tables, ignore_index=True)
 save_table(ablation, run.path / "ablation.csv")
 
 # %% tags=["nbval-ignore-output"]
-axes = plotting.figure(4, width=12, height=2.6)
+axes = plotting.figure(4, width=12, height=2.4)
 for panel, role in zip(axes, models, strict=True):
     for who, style in (("trained", "o-"), ("untrained", ":")):
         rows = ablation[(ablation["model"] == role) & (ablation["weights"] == who)]
@@ -469,7 +470,9 @@ axes[-1].legend(title="without", fontsize="small")
 plt.show()
 
 # %% tags=["nbval-ignore-output"]
-scored = ablation.dropna(subset="wql").fillna({"layer": -1}).set_index(["model", "kind", "layer"])
+scored = (
+    ablation.dropna(subset="wql").fillna({"layer": -1}).astype({"layer": int}).set_index(["model", "kind", "layer"])
+)
 whole = scored.loc[scored["without"] == "", "wql"].groupby("model", sort=False).first()
 print("WQL / seasonal naive of the whole:", ", ".join(f"{role} {value:.3f}" for role, value in whole.items()))
 parts = scored[scored["without"] != ""].pivot_table(index=["model", "layer", "kind"], columns="without", values="wql")
