@@ -69,7 +69,7 @@ from tsfm_lab.runs import open_run, resolve_config
 from tsfm_lab.training.presets import PRESETS
 
 plotting.use_theme()
-plt.rcParams["figure.dpi"] = 84  # maps are large files
+plt.rcParams["figure.dpi"] = 80  # maps are large files
 config = resolve_config(PRESETS["09_inside_the_models"], globals())
 run = open_run("09_inside_the_models", config)
 run.start(device=config.device)
@@ -154,12 +154,13 @@ def draw_map(panel, weights, title):
 
 
 def draw_filters(panel, filters, title):
-    """Each channel's filter as a share of its largest tap, the channels in the order of their mean lag."""
-    scaled = filters / filters.abs().amax(1, keepdim=True)
-    scaled = scaled[inside.mean_lag(filters.square()).argsort()][:, : config.context_tokens]
+    """Filters of 32 channels, from short to long by mean lag, each as a share of its largest tap."""
+    some = torch.linspace(0, len(filters) - 1, 32).long()
+    chosen = filters[inside.mean_lag(filters.square()).argsort()[some]][:, : config.context_tokens]
+    scaled = chosen / chosen.abs().amax(1, keepdim=True)
     panel.imshow(scaled, cmap=plt.get_cmap("vlag", 9), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     panel.grid(visible=False)
-    panel.set(title=title, xlabel="lag, tokens", ylabel="channel")
+    panel.set(title=title, xlabel="lag, tokens", ylabel="channel, by mean lag", yticks=[])
 
 
 filters = {n: inside.channel_filters(layer) for n, layer in stu.items()}
@@ -169,20 +170,21 @@ shown = np.unique(np.linspace(0, len(layers["hybrid"]) - 1, 4).astype(int))  # a
 heads = range(min(2, *(weights.shape[1] for role in ("baseline", "hybrid") for weights in maps[role].values())))
 rows = [(role, head) for role in ("baseline", "hybrid") for head in heads]
 grid = [[f"{role} {n} {head}" if n in maps[role] else f"{role} {n}" for n in shown] for role, head in rows]
-figure, panels = plt.subplot_mosaic(grid, figsize=(8, 6))
+figure, panels = plt.subplot_mosaic(grid, figsize=(7.5, 5.2))
 for key, panel in panels.items():
     role, n, *head = key.split()
     if head:
-        draw_map(panel, maps[role][int(n)][:, [int(head[0])]], f"{role}, layer {n}, head {head[0]}")
+        draw_map(panel, maps[role][int(n)][:, [int(head[0])]], f"{role} {n}, head {head[0]}")
     else:
-        draw_filters(panel, filters[int(n)], f"{role}, layer {n}: filters")
+        draw_filters(panel, filters[int(n)], f"{role} {n}: filters")
 figure.supylabel("token that looks", fontsize="medium")
-figure.suptitle("co2: where a token looks, as a multiple of even attention, and the filters", x=0.01, ha="left")
+figure.suptitle("co2: where a token looks, as a multiple of even attention, by layer and head; filters", x=0, ha="left")
 plt.show()
 
 # %% [markdown]
 # Red is more than even, blue less, white as the mask has it; the scale ends at 8 times and one eighth. Rows are tokens
-# that look, columns those looked at; the last ones are hidden. A filter is drawn as a share of its largest tap.
+# that look, columns those looked at; the last ones are hidden. Filters are those of 32 channels, each
+# as a share of its largest tap.
 #
 # That the filters are what the layer does we see from the layer itself: an impulse in each channel in turn comes out
 # with the energy that the filters have, lag by lag. With shared branches every odd lag is zero, whatever was learned.
@@ -351,7 +353,7 @@ def draw_lags(panel):
 
 
 # %%
-axes = plotting.figure(4, width=12, height=2.5)
+axes = plotting.figure(4, width=10.5, height=2.4)
 draw_fit(axes[0], min(stu))
 for n in stu:
     plane = torch.cat([fit.poles for fit in fits["trained", n]])
@@ -407,7 +409,7 @@ best = max((information["trained", "kind", n] for n in range(len(layers["experts
 assert best.p_value < 0.05
 
 # %%
-axes = plotting.figure(3, width=12, height=2.6, width_ratios=(1, 1, 0.9))
+axes = plotting.figure(3, width=10.5, height=2.4, width_ratios=(1, 1, 0.9))
 of_kind = inside.expert_share(chosen["trained"][-1], kind, num_experts)
 of_place = inside.expert_share(chosen["trained"][-1].transpose(0, 1), places, num_experts)
 plotting.heatmap(axes[0], of_kind, xlabel="expert of the last layer", label="share", vmin=0)
@@ -455,7 +457,7 @@ ablation = pd.concat(tables, ignore_index=True)
 save_table(ablation, run.path / "ablation.csv")
 
 # %% tags=["nbval-ignore-output"]
-axes = plotting.figure(4, width=12, height=2.4)
+axes = plotting.figure(4, width=10.5, height=2.3)
 for panel, role in zip(axes, models, strict=True):
     for who, style in (("trained", "o-"), ("untrained", ":")):
         rows = ablation[(ablation["model"] == role) & (ablation["weights"] == who)]
@@ -527,7 +529,7 @@ for role in models:
     assert (probes[role, "trained"].amax(0) > probes[role, "shuffled"].amax(0) + 0.2).all()
 
 # %%
-axes = plotting.figure(2, width=11, sharey=True)
+axes = plotting.figure(2, width=9.5, height=2.3, sharey=True)
 for panel, column, title in zip(axes, (0, 1), ("log period", "rise of the trend"), strict=True):
     for k, role in enumerate(models):
         for who, style in (("trained", "-o"), ("untrained", ":")):
@@ -591,7 +593,7 @@ biased, unbiased = (cka(x[few], y[few.flip(0)]).item() for cka in (inside.biased
 assert biased > unbiased
 
 # %%
-axes = plotting.figure(3, width=12, height=2.7, width_ratios=(1, 1, 1.1))
+axes = plotting.figure(3, width=10.5, height=2.4, width_ratios=(1, 1, 1.1))
 for panel, who in zip(axes, ("trained", "untrained"), strict=False):
     plotting.heatmap(panel, similar[who, "added"], ylabel="baseline, layer", label="CKA", vmin=0, vmax=1)
     panel.set(title=f"What the layers added, {who}", xlabel="hybrid, layer")
