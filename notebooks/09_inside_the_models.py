@@ -69,7 +69,7 @@ from tsfm_lab.runs import open_run, resolve_config
 from tsfm_lab.training.presets import PRESETS
 
 plotting.use_theme()
-plt.rcParams["figure.dpi"] = 80  # maps are large files
+plt.rcParams["figure.dpi"] = 76  # maps are large files
 config = resolve_config(PRESETS["09_inside_the_models"], globals())
 run = open_run("09_inside_the_models", config)
 run.start(device=config.device)
@@ -148,7 +148,7 @@ for weights in maps["baseline"].values():
 def draw_map(panel, weights, title):
     """log₂ of the weight over the even one: 0 is as the mask alone would have it."""
     ratio = torch.log2(weights / inside.uniform_attention(weights))[0, 0].cpu()
-    panel.imshow(ratio, cmap=plt.get_cmap("vlag", 9), vmin=-3, vmax=3, aspect="auto", interpolation="nearest")
+    panel.imshow(ratio, cmap=plt.get_cmap("vlag", 7), vmin=-3, vmax=3, aspect="auto", interpolation="nearest")
     panel.grid(visible=False)
     panel.set(title=title, xticks=[0, config.context_tokens], yticks=[0, config.context_tokens])
 
@@ -158,7 +158,7 @@ def draw_filters(panel, filters, title):
     some = torch.linspace(0, len(filters) - 1, 32).long()
     chosen = filters[inside.mean_lag(filters.square()).argsort()[some]][:, : config.context_tokens]
     scaled = chosen / chosen.abs().amax(1, keepdim=True)
-    panel.imshow(scaled, cmap=plt.get_cmap("vlag", 9), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    panel.imshow(scaled, cmap=plt.get_cmap("vlag", 7), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     panel.grid(visible=False)
     panel.set(title=title, xlabel="lag, tokens", ylabel="channel, by mean lag", yticks=[])
 
@@ -183,8 +183,8 @@ plt.show()
 
 # %% [markdown]
 # Red is more than even, blue less, white as the mask has it; the scale ends at 8 times and one eighth. Rows are tokens
-# that look, columns those looked at; the last ones are hidden. Filters are those of 32 channels, each
-# as a share of its largest tap.
+# that look, columns those looked at; the last ones are hidden. Filters are those of 32 channels, each as a share of
+# its largest tap.
 #
 # That the filters are what the layer does we see from the layer itself: an impulse in each channel in turn comes out
 # with the energy that the filters have, lag by lag. With shared branches every odd lag is zero, whatever was learned.
@@ -356,10 +356,10 @@ def draw_lags(panel):
 axes = plotting.figure(4, width=10.5, height=2.4)
 draw_fit(axes[0], min(stu))
 for n in stu:
-    plane = torch.cat([fit.poles for fit in fits["trained", n]])
+    plane = torch.cat([fit.poles[:2] for fit in fits["trained", n]])  # a pole and its mirror or conjugate
     axes[1].plot(plane.real, plane.imag, ".", color=f"C{n}", markersize=2, label=f"layer {n}")
 axes[1].add_patch(plt.Circle((0, 0), 1, fill=False, color="0.6"))
-axes[1].set(title="All few poles, and |α| = 1", xlabel="real part", ylabel="imaginary part", aspect="equal")
+axes[1].set(title="Leading poles, |α| = 1", xlabel="real part", ylabel="imaginary part", aspect="equal")
 axes[1].set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3))
 axes[1].legend(fontsize="small")
 draw_half_lives(axes[2])
@@ -468,7 +468,7 @@ for panel, role in zip(axes, models, strict=True):
     panel.axhline(0, color="0.6", linewidth=0.8)
     panel.set(title=role, xlabel="layer left out", xticks=range(len(layers[role])))
 axes[0].set_ylabel("loss more than the whole's")
-axes[-1].legend(title="without", fontsize="small")
+axes[-1].legend(title="without", fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
 plt.show()
 
 # %% tags=["nbval-ignore-output"]
