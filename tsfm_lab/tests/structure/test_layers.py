@@ -24,6 +24,7 @@ ORDER = {
     "decoding": (3, 0),
     "forecast": (3, 1),
     "evaluation": (4, 0),
+    "inside": (4, 0),
     "runs.cli": (5, 0),
     "runs.__main__": (5, 1),
     "bench": (5, 0),
