@@ -16,6 +16,7 @@ from tsfm_lab.runs import RunDirectory
 from tsfm_lab.runs.metrics import read_rows
 from tsfm_lab.training.adaptors import MODES, merge, prepare
 from tsfm_lab.training.best_weights import KeepsBest
+from tsfm_lab.training.calibration import calibrate_sigma
 from tsfm_lab.training.finetune_data import TimeParts, make_timer_data, packed_validation, training_stream
 from tsfm_lab.training.pretrain import MoiraiHybridPretrain, MoiraiPretrain
 from tsfm_lab.training.pretrain_moirai2 import Moirai2HybridPretrain, Moirai2Pretrain
@@ -160,7 +161,8 @@ def fit_finetuning(
 
     The module has its best weights afterwards (without patience the last ones), which are also in run.path/"model"
     under the keys that it was published with. metrics.csv has a row for every step, with val_loss before the first and
-    every so many. One process: the ranks of a distributed job would each stop by themselves.
+    every so many. A calibrated σ is taken from the validation windows again.
+    One process: the ranks of a distributed job would each stop by themselves.
 
     Raises
     ------
@@ -176,5 +178,7 @@ def fit_finetuning(
     best = type(module).from_pretrained(run.path / "model")
     merge(module.cpu()).load_state_dict(best.state_dict())
     module.requires_grad_(True).eval()
+    if module.config.get("sigma") == "calibrated":  # that of the base model's errors no longer holds
+        calibrate_sigma(module, task.validation)
     losses = [float(row["val_loss"]) for row in read_rows(run.path / "metrics.csv") if row["val_loss"]]
-    return losses[-1] if how.patience is None else np.nanmin(losses)
+    return losses[-1] if how.patience is None else float(np.nanmin(losses))
