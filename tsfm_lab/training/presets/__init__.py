@@ -3,6 +3,7 @@
 from tsfm_lab.training.presets.architectures import ARCHITECTURES
 from tsfm_lab.training.presets.distill_draft import DISTILL_DRAFT
 from tsfm_lab.training.presets.evaluation import EVALUATION
+from tsfm_lab.training.presets.finetune import FINETUNE
 from tsfm_lab.training.presets.ministu_on_lds import MINISTU_ON_LDS
 from tsfm_lab.training.presets.pretrain_stu import PRETRAIN_STU
 from tsfm_lab.training.presets.spectral_filters import SPECTRAL_FILTERS
@@ -16,4 +17,5 @@ PRESETS = {
     "05_distill_draft": DISTILL_DRAFT,
     "06_speculative_decoding": SPECULATIVE_DECODING,
     "07_evaluation": EVALUATION,
+    "08_finetune": FINETUNE,
 }
