@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-BENCHES = ("data", "expert_claims", "forecast", "frozen_scale", "ministu", "moirai", "speculative")
+BENCHES = ("data", "expert_claims", "forecast", "frozen_scale", "ministu", "moirai", "shipped", "speculative")
 
 
 def main(arguments: list[str]) -> int:

@@ -30,6 +30,7 @@ CLASSICAL: dict[str, type[ClassicalForecaster]] = {
 # published models and the corpora that they were trained on, by the beginning of their hub ids
 PUBLISHED = {"Salesforce/moirai-1.": LOTSA_MIXTURES[:1], "Salesforce/moirai-moe-1.": LOTSA_MIXTURES[:1]}
 SHIPPED = Path(str(files("tsfm_lab.models"))) / "pretrained"
+PRETRAINING_RECORD = "pretraining.json"  # beside a shipped checkpoint: the configuration, device and date of its run
 
 
 def load(name_or_path: str | Path, *, device: str | None = None, **options: Any) -> Forecaster:
@@ -70,19 +71,20 @@ def shipped() -> list[str]:
 
 
 def pretraining_of(source: str) -> tuple[str, ...] | None:
-    """The registry's sets that a checkpoint was trained on: of a run from its record, of a published one as published.
+    """The registry's sets that a checkpoint was trained on: by the record of its run, or as published.
 
     None where nothing is recorded, or a folder that the registry does not know is among the data.
     """
     for beginning, corpora in PUBLISHED.items():
         if source.startswith(beginning):
             return tuple(registered_sets(corpora))
-    record = Path(source).parent / CONFIG_NAME
-    config = json.loads(record.read_text()) if record.exists() else {}
+    records = (Path(source) / PRETRAINING_RECORD, Path(source).parent / CONFIG_NAME)
+    config = next((json.loads(record.read_text()) for record in records if record.exists()), {})
     fields = [config[key] for key in ("data", "pretrain_data") if config.get(key)]
     names = [name for field in fields for name in ([field] if isinstance(field, str) else field)]
     known = {"synthetic", *LOTSA_MIXTURES, *entries(), *pools()}
-    if not names or any(name.partition("=")[0] not in known for name in names):
+    bases = {name.partition("=")[0] for name in names}
+    if not names or any(base not in known and not base.startswith("synthetic/") for base in bases):
         return None
     return tuple(registered_sets(names))
 

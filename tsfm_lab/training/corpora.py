@@ -33,7 +33,8 @@ def pretraining_mixture(
     """The sources of a pretraining run.
 
     names: each one of
-        - "synthetic": `synthetic_series` series of the synthetic mix, of `synthetic_length` steps;
+        - "synthetic": `synthetic_series` series of the synthetic mix, of `synthetic_length` steps; or of one family of
+          it alone, "synthetic/seasonal_trend";
         - a set of the registry (`python -m tsfm_lab.data list`), or one of its pools for pretraining, "smoke_pretrain";
         - "lotsa_v1_unweighted" or "lotsa_v1_weighted": the 170 sets of LOTSA v1, aligned ones stacked as published;
         - a folder in the LOTSA layout, or a folder of such folders;
@@ -57,8 +58,8 @@ def pretraining_mixture(
     for name, weight in weighted:
         if name in LOTSA_MIXTURES:
             sources += _lotsa(name == "lotsa_v1_weighted")
-        elif name == "synthetic":
-            sources.append(Source(_synthetic(synthetic_series, synthetic_length), weight))
+        elif name.partition("/")[0] == "synthetic":
+            sources.append(Source(_synthetic(name, synthetic_series, synthetic_length), weight))
         else:
             sources += [Source(collection, weight) for collection in _open(name)]
     return Mixture(sources)
@@ -104,11 +105,16 @@ def _lotsa(weighted: bool) -> list[Source]:
     ]
 
 
-def _synthetic(size: int, length: int) -> SeriesCollection:
-    collection = SyntheticCollection(size, seed=0, mix=SyntheticMix(length=length))
+def _synthetic(name: str, size: int, length: int) -> SeriesCollection:
+    family = name.partition("/")[2]
+    families = list(SyntheticMix().families)
+    if family and family not in families:
+        raise ValueError(f"the synthetic mix has no family {family!r}; write one of synthetic/{{{','.join(families)}}}")
+    weights = {other: float(other == family) for other in families} if family else {}
+    collection = SyntheticCollection(size, seed=0, mix=SyntheticMix(length=length, **weights), name=name)
     if size <= IN_MEMORY:
         return SeriesList(list(collection), name=collection.name, pool=collection.pool)
-    folder = paths.CACHE / "synthetic" / f"{size}x{length}-seed0"
+    folder = paths.CACHE / name / f"{size}x{length}-seed0"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):  # several ranks may ask at once
         return collection.cache(folder)

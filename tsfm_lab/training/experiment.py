@@ -12,7 +12,7 @@ from tsfm_lab.training.corpora import pretraining_mixture
 from tsfm_lab.training.presets.pretrain_stu import PretrainStu
 from tsfm_lab.training.pretrain import MoiraiPretrain
 from tsfm_lab.training.recorder import Validation
-from tsfm_lab.training.specs import KINDS, make_pretraining, parse_spec
+from tsfm_lab.training.specs import make_pretraining, patch_sizes_of
 from tsfm_lab.training.trainer import TrainerOptions, fit
 
 CLUSTERED_BATCHES = 8  # of the stream, whose tokens are clustered
@@ -30,8 +30,7 @@ def make_mixture(config: PretrainStu) -> Mixture:
 
 def make_stream(config: PretrainStu, mixture: Mixture, seed: int, spec: str = "moirai") -> TrainingStream:
     """The batches of one seed; the same for all models but those that fix their own patch sizes."""
-    model_type, _ = parse_spec(spec)
-    chain = pretraining_chain(KINDS[model_type].sizes(config)["patch_sizes"], config.max_seq_len)
+    chain = pretraining_chain(patch_sizes_of(spec, config), config.max_seq_len)
     return TrainingStream(mixture, chain, seed=seed, batch_rows=config.batch_rows, max_seq_len=config.max_seq_len)
 
 

@@ -23,11 +23,6 @@ class Kind:
     task: str  # what the loss is of; losses of other tasks do not compare
     patch_sizes: tuple[int, ...] | None = None  # steps, where the architecture fixes them; None: the preset's
 
-    def sizes(self, config: PretrainStu) -> dict[str, Any]:
-        """The constructor's arguments that the preset gives."""
-        sizes = {name: getattr(config, name) for name in ("d_model", "num_layers", "max_seq_len")}
-        return {**sizes, "patch_sizes": self.patch_sizes or config.patch_sizes}
-
 
 KINDS = {
     "moirai": Kind(MoiraiPretrain, "masked patches"),
@@ -61,9 +56,16 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     return model_type, {name: _value(text) for name, _, text in pairs}
 
 
+def patch_sizes_of(spec: str, config: PretrainStu) -> tuple[int, ...]:
+    """Steps; of a model and of its batches: by its spec, "moe+patch_sizes=[16]", its architecture or the preset."""
+    model_type, options = parse_spec(spec)
+    return tuple(options.get("patch_sizes", KINDS[model_type].patch_sizes or config.patch_sizes))
+
+
 def same_task(first: str, second: str) -> bool:
     """Whether the losses of two models compare: same batches, and what is predicted from what."""
-    return KINDS[parse_spec(first)[0]].task == KINDS[parse_spec(second)[0]].task
+    (one, options), (other, others) = parse_spec(first), parse_spec(second)
+    return KINDS[one].task == KINDS[other].task and options.get("patch_sizes") == others.get("patch_sizes")
 
 
 def make_pretraining(spec: str, config: PretrainStu, *, seed: int, max_steps: int | None = None) -> MoiraiPretrain:
@@ -75,7 +77,9 @@ def make_pretraining(spec: str, config: PretrainStu, *, seed: int, max_steps: in
     """
     model_type, options = parse_spec(spec)
     kind = KINDS[model_type]
-    sizes = kind.sizes(config)
+    sizes = {name: getattr(config, name) for name in ("d_model", "num_layers", "max_seq_len")}
+    sizes["patch_sizes"] = patch_sizes_of(spec, config)
+    options.pop("patch_sizes", None)
     if "patch_size" in signature(MODELS[model_type]).parameters:  # an architecture of one patch size
         (sizes["patch_size"],) = sizes.pop("patch_sizes")
     if options.pop("match_parameters", False):

@@ -1,6 +1,7 @@
 """Synthetic corpora: families of random series, their mix, and a lazy collection of it. Needs numpy and scipy only."""
 
 from tsfm_lab.data.synthetic.arma import ARMA
+from tsfm_lab.data.synthetic.calendar import Calendar
 from tsfm_lab.data.synthetic.collection import SyntheticCollection
 from tsfm_lab.data.synthetic.events import Events
 from tsfm_lab.data.synthetic.family import FREQUENCIES, SEASONS, Family
@@ -15,6 +16,7 @@ __all__ = [
     "ARMA",
     "FREQUENCIES",
     "SEASONS",
+    "Calendar",
     "Events",
     "Family",
     "IntermittentCounts",

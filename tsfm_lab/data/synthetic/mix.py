@@ -6,6 +6,7 @@ import numpy as np
 
 from tsfm_lab.data.series import Series, SeriesCollection
 from tsfm_lab.data.synthetic.arma import ARMA
+from tsfm_lab.data.synthetic.calendar import Calendar
 from tsfm_lab.data.synthetic.events import Events
 from tsfm_lab.data.synthetic.family import Family, log_uniform
 from tsfm_lab.data.synthetic.intermittent import IntermittentCounts
@@ -32,6 +33,7 @@ class SyntheticMix:
     lds: float = 0.1
     intermittent: float = 0.05
     events: float = 0.05
+    calendar: float = 0.0
     scale: tuple[float, float] = (1e-2, 1e4)  # log-uniform
     shifted: float = 0.5  # share with loc ≠ 0
     shift: float = 10.0  # standard deviation of loc, in units of scale
@@ -48,12 +50,15 @@ class SyntheticMix:
             "lds": LinearSystem(),
             "intermittent": IntermittentCounts(),
             "events": Events(),
+            "calendar": Calendar(),
         }
         weights = {name: getattr(self, name) for name in (*plain, "tsmixup")}
         if min(weights.values()) < 0 or not sum(weights.values()) > 0:
             raise ValueError(f"weights of the families must not be negative, nor all zero, got {weights}")
-        pieces = [weights[name] for name in plain]  # all alike where nothing but mixed-up series is wanted
-        mixup = TSMixup(tuple(plain.values()), tuple(pieces if any(pieces) else [1.0] * len(pieces)), self.mixup_pool)
+        pieces = [weights[name] for name in plain]
+        if not any(pieces):  # nothing but mixed-up series is wanted: of the default families, all alike
+            pieces = [float(getattr(SyntheticMix, name) > 0) for name in plain]
+        mixup = TSMixup(tuple(plain.values()), tuple(pieces), self.mixup_pool)
         object.__setattr__(self, "families", {**plain, "tsmixup": mixup})
 
     def shape(self, seed: int, i: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from tsfm_lab.data.synthetic import (
     ARMA,
     FREQUENCIES,
     SEASONS,
+    Calendar,
     Events,
     IntermittentCounts,
     KernelSynth,
@@ -26,11 +27,12 @@ from tsfm_lab.data.synthetic import (
     SyntheticMix,
     TSMixup,
 )
+from tsfm_lab.data.synthetic.calendar import CALENDAR
 from tsfm_lab.data.synthetic.kernel_synth import add_terms, color_noise, kernel_terms, multiply_terms
 from tsfm_lab.data.synthetic.lds import nearest_season, run_modes
 from tsfm_lab.data.synthetic.mixup import mean_abs
 
-FAMILIES = ("kernelsynth", "tsmixup", "seasonal_trend", "arma", "lds", "intermittent", "events")
+FAMILIES = ("kernelsynth", "tsmixup", "seasonal_trend", "arma", "lds", "intermittent", "events", "calendar")
 
 
 def only(family: str, **settings) -> SyntheticMix:
@@ -105,7 +107,7 @@ def test_families_come_in_proportion_to_their_weights():
     for name in FAMILIES:
         p = getattr(mix, name)
         # five standard deviations of a binomial share
-        assert abs(names[name] / n - p) < 5 * np.sqrt(p * (1 - p) / n)
+        assert abs(names[name] / n - p) <= 5 * np.sqrt(p * (1 - p) / n)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -335,3 +337,30 @@ def test_synthetic_series_need_no_heavy_package():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "8"
+
+
+@pytest.mark.parametrize("freq", CALENDAR)
+def test_a_calendar_series_without_noise_repeats_itself_after_the_seasons_of_its_frequency(freq):
+    quiet = Calendar(slope=0, wander=(1e-9, 1e-9), noise=(1e-9, 1e-9), seasonless=0, second_season=0, night=0.5)
+    for i in range(200):
+        y, drawn = quiet.draw(np.random.default_rng(i), (1, 1200))
+        m = CALENDAR[freq][0]
+        if drawn == freq and m == int(m):
+            np.testing.assert_allclose(y[0, m:], y[0, :-m], atol=1e-6 * np.ptp(y))
+
+
+def test_solar_like_calendar_series_are_zero_at_night_and_never_below():
+    family, seen = Calendar(night=1.0), 0
+    for i in range(40):
+        y, freq = family.draw(np.random.default_rng(i), (1, 600))
+        if freq.endswith(("h", "min")) and (y == 0).any():
+            seen += 1
+            assert y.min() == 0
+            assert 0.2 < (y == 0).mean() < 0.9
+    assert seen > 10
+
+
+def test_the_mix_of_before_is_unchanged_by_a_family_without_weight():
+    """Its values stand in notebooks and results."""
+    assert SyntheticMix().calendar == 0
+    assert not any("calendar" in SyntheticMix()._begin(0, i)[1] for i in range(500))

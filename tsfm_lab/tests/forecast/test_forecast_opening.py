@@ -9,7 +9,7 @@ import torch
 import tsfm_lab
 from tsfm_lab.data import in_domain
 from tsfm_lab.forecast import Moirai2Forecast, MoiraiForecast, MoiraiMoEForecast, SeasonalNaive, TimerForecast
-from tsfm_lab.forecast.opening import CLASSICAL, pretraining_of
+from tsfm_lab.forecast.opening import CLASSICAL, PRETRAINING_RECORD, pretraining_of
 from tsfm_lab.models import (
     Moirai2Module,
     MoiraiHybridModule,
@@ -47,6 +47,14 @@ def test_a_run_opens_by_its_directory_and_names_what_it_was_trained_on(tmp_path)
     assert forecaster.pretraining == ("elnino", "macrodata")
     assert in_domain("elnino", forecaster.pretraining)
     assert not in_domain("nile", forecaster.pretraining)
+
+
+def test_a_family_of_the_synthetic_mix_is_known_and_a_record_beside_the_weights_counts_first(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"data": ["/some/folder"]}))
+    (tmp_path / "model").mkdir()
+    record = {"data": ["synthetic", "synthetic/calendar=2", "elnino=100"]}
+    (tmp_path / "model" / PRETRAINING_RECORD).write_text(json.dumps(record))
+    assert pretraining_of(str(tmp_path / "model")) == ("elnino",)
 
 
 def test_data_that_the_registry_does_not_know_leave_the_pretraining_unknown(tmp_path):

@@ -19,6 +19,14 @@ def test_built_in_sets_count_as_their_weights_say():
     assert all(series.length >= 16 for series in mixture.sources[0].collection)
 
 
+def test_one_family_of_the_synthetic_mix_is_a_set_of_its_own():
+    mixture = pretraining_mixture(["synthetic/arma", "synthetic/events=2"], synthetic_series=3, synthetic_length=64)
+    assert [source.size for source in mixture.sources] == [3, 6]
+    assert all(series.item_id.startswith("arma-") for series in mixture.sources[0].collection)
+    with pytest.raises(ValueError, match=r"no family 'arima'; write one of synthetic/\{.*arma.*\}"):
+        pretraining_mixture(["synthetic/arima"])
+
+
 def test_series_that_share_values_with_a_held_out_set_are_left_out_of_a_registered_one():
     (source,) = pretraining_mixture(["macrodata"]).sources
     assert source.collection[0].num_variates == 9  # three of twelve are in monash_fred_md

@@ -10,8 +10,9 @@ from tsfm_lab.evaluation import HeldOutScore, HeldOutSet, read_metrics
 from tsfm_lab.models import load_model
 from tsfm_lab.runs import RunDirectory
 from tsfm_lab.runs.config import hashed_fields
-from tsfm_lab.training import Validation, make_mixture, same_task, train
+from tsfm_lab.training import Validation, make_mixture, make_pretraining, make_stream, same_task, train
 from tsfm_lab.training.presets.pretrain_stu import FAMILY, PRETRAIN_STU
+from tsfm_lab.training.specs import patch_sizes_of
 
 TINY = replace(
     PRETRAIN_STU["smoke"],
@@ -59,3 +60,12 @@ def test_losses_compare_within_a_task():
     assert same_task("moirai2", "moirai2_hybrid")
     assert not same_task("moirai", "moirai2")
     assert not same_task("moirai", "moe")
+    assert not same_task("moe", "moe+patch_sizes=[16]")  # other batches
+
+
+def test_a_spec_may_have_patch_sizes_of_its_own_and_so_have_its_batches(mixture):
+    spec = "moe+patch_sizes=[16]"
+    assert make_pretraining(spec, TINY, seed=0).module.patch_sizes == (16,)
+    assert make_stream(TINY, mixture, 0, spec).batch(0)["patch_size"].unique().tolist() == [16]
+    assert patch_sizes_of("moirai2", TINY) == (16,)
+    assert patch_sizes_of("moe", TINY) == TINY.patch_sizes
