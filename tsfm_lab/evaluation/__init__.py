@@ -3,7 +3,8 @@
 from tsfm_lab.evaluation.aggregate import PairedTest, paired_test, relative_scores, scores_of, summarise
 from tsfm_lab.evaluation.comparison import at_equal_steps, at_equal_time, read_metrics, save_table, table_of_runs
 from tsfm_lab.evaluation.evaluate import Evaluation, evaluate, evaluate_task
-from tsfm_lab.evaluation.finetune import LEARNING_RATES, FineTuned, finetune
+from tsfm_lab.evaluation.fine_tuned import FineTuned
+from tsfm_lab.evaluation.finetune import LEARNING_RATES, finetune
 from tsfm_lab.evaluation.gift_eval import gift_eval_tasks
 from tsfm_lab.evaluation.held_out import HeldOutScore, HeldOutSet, open_held_out
 from tsfm_lab.evaluation.lsf import lsf_tasks

@@ -8,25 +8,24 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import copy, deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from huggingface_hub.constants import CONFIG_NAME
 from torch import nn
 
 from tsfm_lab.data import catalog
 from tsfm_lab.data.registry import entries
 from tsfm_lab.data.series import SeriesCollection
 from tsfm_lab.evaluation.evaluate import Evaluation, domain_of, evaluate_task
+from tsfm_lab.evaluation.fine_tuned import FineTuned, table_of_scores, table_of_windows
 from tsfm_lab.evaluation.task import LastWindows, Task, seasons
 from tsfm_lab.forecast import Forecaster, load, make_forecaster
 from tsfm_lab.forecast.model_forecaster import ModelForecaster
 from tsfm_lab.forecast.timer import TimerForecast
-from tsfm_lab.metrics import metrics_of
 from tsfm_lab.models.patch_forecaster import PatchForecaster
-from tsfm_lab.runs import RunDirectory, write_json
+from tsfm_lab.runs import RunDirectory
 from tsfm_lab.training.finetune import Finetuning, fit_finetuning
 from tsfm_lab.training.finetune_data import TimeParts, cut_in_time
 
@@ -34,67 +33,6 @@ if TYPE_CHECKING:
     import pandas
 
 LEARNING_RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)  # what a search tries
-METRICS = ("mase", "wql")
-
-
-@dataclass(frozen=True)
-class FineTuned:
-    """What fine-tuning came to.
-
-    forecaster: with the fine-tuned model. lr: that was chosen. how: everything else that was asked for.
-    scores: by part ("validation", "test") and metric: before, after, and change, after/before − 1.
-    windows: the same by test window: item_id, window (1 is the first), and before and after of each metric.
-    history: step, lr, loss, val_loss of every learning rate that was tried; val_loss at step 0 is the base model's.
-    searched: validation loss by learning rate; infinite where training broke.
-    skipped: how many series were left out, by reason. trained_on: name of the data.
-    """
-
-    forecaster: Forecaster
-    lr: float
-    how: Finetuning
-    scores: "pandas.DataFrame"
-    windows: "pandas.DataFrame" = field(repr=False)
-    history: "pandas.DataFrame" = field(repr=False)
-    searched: dict[float, float]
-    skipped: dict[str, int]
-    trained_on: str
-
-    @property
-    def improved(self) -> bool:
-        """Whether the weighted quantile loss fell on the test windows and did not rise on the validation windows."""
-        return not self.worse() and self.scores.loc[("test", "wql"), "change"] < 0
-
-    def worse(self) -> list[str]:
-        """The parts, "validation" or "test", on which the weighted quantile loss rose."""
-        return [part for part in ("validation", "test") if self.scores.loc[(part, "wql"), "change"] > 0]
-
-    def save(self, folder: str | Path, *, force: bool = False) -> Path:
-        """Save the model where `tsfm_lab.load` opens it; returns the folder.
-
-        config.json there records what it was trained on, so that an evaluation on the same data says "in domain".
-        force: also save a model that became worse.
-
-        Raises
-        ------
-        ValueError: the model became worse, with both scores. FileExistsError: the folder has a model already.
-        """
-        folder = Path(folder)
-        if self.worse() and not force:
-            part = self.worse()[-1]
-            before, after = self.scores.loc[(part, "wql"), ["before", "after"]]
-            raise ValueError(
-                f"fine-tuning made the model worse: weighted quantile loss on the {part} windows {before:.4g} before, "
-                f"{after:.4g} after; keep the base model, try lr=None (a search), mode='head' or more data, or save it "
-                "all the same with force=True"
-            )
-        if any((folder / name).exists() for name in (CONFIG_NAME, "model", "model.safetensors")):
-            raise FileExistsError(f"{folder} has a model already, which is not overwritten; choose another folder")
-        self.forecaster.module.save_pretrained(folder / "model")
-        known = self.forecaster.pretraining
-        scores = {f"{part} {metric}": list(row) for (part, metric), *row in self.scores.round(6).itertuples()}
-        record = {"data": None if known is None else list(known), "fine_tuned_on": self.trained_on}
-        write_json(folder / CONFIG_NAME, {**record, **asdict(self.how), "lr": self.lr, "scores": scores})
-        return folder
 
 
 def finetune(
@@ -153,8 +91,8 @@ def finetune(
         forecaster=tuned,
         lr=chosen.lr,
         how=chosen,
-        scores=_table(before, after),
-        windows=_by_window(parts, before["test"], after["test"]),
+        scores=table_of_scores(before, after),
+        windows=table_of_windows(parts, before["test"], after["test"]),
         history=history,
         searched=losses,
         skipped=dict(parts.skipped),
@@ -257,30 +195,3 @@ def _score(forecaster: Forecaster, parts: TimeParts, seed: int) -> dict[str, Eva
         part: evaluate_task(forecaster, Task("finetune", name, h, season, mase_season, lambda w=w: w), seed=seed)
         for part, w in windows.items()
     }
-
-
-def _table(before: dict[str, Evaluation], after: dict[str, Evaluation]) -> "pandas.DataFrame":
-    """before, after, change by part and metric."""
-    import pandas as pd
-
-    rows = {}
-    for part in before:
-        old, new = metrics_of(before[part].sums), metrics_of(after[part].sums)
-        for metric in METRICS:
-            a, b = float(old[metric]), float(new[metric])
-            rows[part, metric] = {"before": a, "after": b, "change": b / a - 1 if a else math.nan}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["part", "metric"])
-
-
-def _by_window(parts: TimeParts, before: Evaluation, after: Evaluation) -> "pandas.DataFrame":
-    """A row for each test window and variate."""
-    import pandas as pd
-
-    variates = parts.whole[0].num_variates
-    number = np.tile(np.repeat(np.arange(1, parts.num_test + 1), variates), len(parts.whole))
-    frame = pd.DataFrame({"item_id": [parts.whole[i].item_id for i in before.item], "window": number})
-    for when, found in (("before", before), ("after", after)):
-        scores = metrics_of(found.sums, by_window=True)
-        for metric in METRICS:
-            frame[f"{metric} {when}"] = scores[metric]
-    return frame
