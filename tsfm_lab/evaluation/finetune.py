@@ -109,9 +109,10 @@ def _forecaster(model: str | Path | nn.Module | Forecaster, prediction_length: i
         raise ValueError(f"{type(forecaster).__name__} has no weights to train; give a trained model, or its name")
     if forecaster.feat_dynamic_real_dim:
         raise ValueError("fine-tuning reads no covariates known ahead; open the model with feat_dynamic_real_dim=0")
-    forecaster.prediction_length = prediction_length or forecaster.prediction_length
+    if prediction_length is not None:
+        forecaster.prediction_length = prediction_length
     if forecaster.prediction_length is None or forecaster.prediction_length < 1:
-        raise ValueError(f"prediction_length must be at least 1 step, got {prediction_length}")
+        raise ValueError(f"prediction_length must be at least 1 step, got {forecaster.prediction_length}")
     return forecaster
 
 

@@ -189,8 +189,11 @@ def test_a_saved_model_is_in_domain_where_it_was_fine_tuned(tmp_path):
     assert tsfm_lab.load(found.save(tmp_path / "tuned", force=True)).pretraining == ("elnino", "nile")
 
 
-def test_of_what_a_model_saw_nothing_is_said_where_it_is_not_known(tuned):
-    assert tuned.forecaster.pretraining is None
+@pytest.mark.parametrize("pretraining", [None, ("elnino",)])
+def test_of_what_a_model_saw_nothing_is_said_where_it_is_not_known(pretraining):
+    base = forecaster("linear")
+    base.pretraining = pretraining
+    assert finetune(base, frame(), H, **SHORT).forecaster.pretraining is None
 
 
 def test_data_of_the_pretraining_are_warned_of():
@@ -243,10 +246,15 @@ def test_an_option_out_of_range_is_refused(options, message):
         finetune(forecaster("linear"), frame(), H, **{**SHORT, **options})
 
 
-@pytest.mark.parametrize("horizon", [None, 0, -3])
-def test_a_horizon_is_needed(horizon):
-    with pytest.raises(ValueError, match="prediction_length must be at least 1 step"):
-        finetune(forecaster(), frame(), horizon, **SHORT)
+@pytest.mark.parametrize(("own", "horizon"), [(None, None), (None, -3), (H, 0)])
+def test_a_horizon_is_needed(own, horizon):
+    with pytest.raises(ValueError, match=f"prediction_length must be at least 1 step, got {horizon}"):
+        finetune(forecaster(prediction_length=own), frame(), horizon, **SHORT)
+
+
+def test_the_forecaster_s_own_horizon_is_taken_where_none_is_given():
+    found = finetune(forecaster("linear", prediction_length=H), frame(), **SHORT)
+    assert found.forecaster.prediction_length == H
 
 
 def test_a_forecaster_without_weights_is_refused():
