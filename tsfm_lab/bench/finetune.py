@@ -24,7 +24,7 @@ from tsfm_lab.evaluation.evaluate import evaluate_task
 from tsfm_lab.evaluation.task import LastWindows, Task, seasons
 from tsfm_lab.forecast import SeasonalNaive, load
 from tsfm_lab.metrics import metrics_of
-from tsfm_lab.runs.files import write_json
+from tsfm_lab.runs.files import read_json, write_json
 from tsfm_lab.training.adaptors import MODES
 
 SETS = ("ETTh1", "monash_us_births", "national_illness")
@@ -89,7 +89,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     rows = compare(options)
-    how = {name: value for name, value in vars(options).items() if name not in ("output", "sets")}
-    write_json(options.output, {"finetune": {**describe_machine(), **how, "rows": rows}})
+    how = {name: value for name, value in vars(options).items() if name not in ("output", "sets", "model")}
+    results = read_json(options.output)
+    results[Path(options.model).name] = {**describe_machine(), **how, "rows": rows}
+    write_json(options.output, results)
     print(format_rows(rows))
     return 0

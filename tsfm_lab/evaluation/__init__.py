@@ -1,4 +1,4 @@
-"""Evaluation: benchmarks by their protocols, one table of results, comparisons with intervals and tests."""
+"""Evaluation: benchmarks by their protocols, one table of results, intervals and tests; fine-tuning and its effect."""
 
 from tsfm_lab.evaluation.aggregate import PairedTest, paired_test, relative_scores, scores_of, summarise
 from tsfm_lab.evaluation.comparison import at_equal_steps, at_equal_time, read_metrics, save_table, table_of_runs

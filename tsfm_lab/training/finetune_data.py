@@ -131,7 +131,7 @@ def training_stream(parts: TimeParts, module_sizes: Sequence[int], *, batch_rows
     train = parts.before_validation()
     return TrainingStream(
         Mixture([train]),
-        finetuning_chain(*_window(parts), max_patch_size=max(module_sizes)),
+        finetuning_chain(parts.patch_sizes, parts.context_length, parts.horizon, max_patch_size=max(module_sizes)),
         seed=seed,
         batch_rows=batch_rows,
         max_seq_len=_most_tokens(parts),
@@ -162,10 +162,6 @@ def _validation_samples(parts: TimeParts, patch_size: int) -> Iterator[Sample]:
             yield apply_chain(chain, as_sample(window), np.random.default_rng((patch_size, i)))
         except UnusableSeries:  # without observed values, or constant: nothing to score, as in training
             continue
-
-
-def _window(parts: TimeParts) -> tuple[tuple[int, ...], int, int]:
-    return parts.patch_sizes, parts.context_length, parts.horizon
 
 
 def _most_tokens(parts: TimeParts) -> int:

@@ -15,7 +15,7 @@ def test_rows_are_shares_of_seasonal_naive_s_by_set_and_way(tmp_path):
     LinearForecaster(2, 4, 4).save_pretrained(tmp_path / "model")
     small = ["--steps", "4", "--windows", "2", "--context", "8", "--seeds", "0", "1", "--batch-size", "4"]
     assert main(["nile", "--model", str(tmp_path / "model"), "--output", str(tmp_path / "out.json"), *small]) == 0
-    found = json.loads((tmp_path / "out.json").read_text())["finetune"]
+    found = json.loads((tmp_path / "out.json").read_text())["model"]
     assert [(row["set"], row["mode"]) for row in found["rows"]] == [("nile", mode) for mode in MODES]
     assert {row["wql before"] for row in found["rows"]} == {found["rows"][0]["wql before"]}
     assert found["rows"][0]["lr"] == [3e-4, 3e-4]

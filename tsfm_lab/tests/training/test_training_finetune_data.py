@@ -5,9 +5,6 @@ import pytest
 import torch
 
 from tsfm_lab.data import Series, SeriesList
-from tsfm_lab.data.transforms import ForecastWindow, UnusableSeries, apply_chain, as_sample, finetuning_chain
-from tsfm_lab.forecast.tokens import pack_windows
-from tsfm_lab.forecast.windows import cut_windows
 from tsfm_lab.models import LinearForecaster, TimerXL
 from tsfm_lab.training.finetune_data import cut_in_time, make_timer_data, packed_validation, training_stream
 
@@ -72,56 +69,6 @@ def test_past_covariates_stay_as_far_as_the_forecaster_reads_them():
 
 
 # windows of packed models
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("length", "variates"), [(60, 1), (60, 2), (17, 1)])
-def test_a_window_has_the_tokens_that_a_forecast_reads(size, length, variates):
-    item = series(length, variates)
-    item.target[:, 3::7] = np.nan
-    chain = finetuning_chain((size,), C, H, at_end=True, max_patch_size=max(SIZES))
-    ours = apply_chain(chain, as_sample(item), np.random.default_rng(0))
-    past, label = item.window(0, length - H), item.window(length - H, length)
-    batch = pack_windows(cut_windows([past], C, 0), H, size, max(SIZES), cut_windows([label], H, 0))
-    real = batch["sample_id"][0] > 0
-    for name in ("target", "observed_mask", "time_id", "prediction_mask", "patch_size"):
-        assert torch.equal(torch.as_tensor(np.asarray(ours[name])), batch[name][0][real]), name
-    order = {v: i for i, v in enumerate(dict.fromkeys(ours["variate_id"].tolist()))}  # random numbers in training
-    assert [order[v] for v in ours["variate_id"].tolist()] == batch["variate_id"][0][real].tolist()
-
-
-def test_past_covariates_end_where_the_horizon_begins():
-    item = series(60, past_feat_dynamic_real=7.0 + np.arange(60)[None])
-    sample = apply_chain(finetuning_chain((4,), C, H, at_end=True), as_sample(item), np.random.default_rng(0))
-    target, past = sample["target"][:7], sample["target"][7:]
-    assert len(past) == 5
-    assert past.max() == 7.0 + 60 - H - 1
-    assert target[-1].tolist() == [58, 59, 0, 0]
-
-
-def test_horizons_begin_anywhere_behind_half_of_what_there_is_or_a_context():
-    for length, first in ((200, C), (26, 10)):
-        window = ForecastWindow((4,), C, H)
-        rng = np.random.default_rng(0)
-        cuts = [window({"target": [np.arange(float(length))]}, rng)["target"][0] for _ in range(400)]
-        begins = {int(np.nanmax(row)) - H + 1 for row in cuts}
-        assert min(begins) == first
-        assert max(begins) == length - H
-
-
-def test_patch_sizes_are_those_with_a_patch_of_context():
-    rng, item = np.random.default_rng(0), {"target": [np.arange(11.0)]}
-    assert {ForecastWindow((4, 8), C, H)(item, rng)["patch_size"] for _ in range(30)} == {4}
-    with pytest.raises(UnusableSeries, match="too short: 9 steps, a patch and the horizon need 10"):
-        ForecastWindow((4, 8), C, H)({"target": [np.arange(9.0)]}, rng)
-
-
-@pytest.mark.parametrize("missing", [slice(0, 14), slice(14, 20)])
-def test_a_window_without_a_context_or_a_horizon_is_not_used(missing):
-    row = np.arange(20.0)
-    row[missing] = np.nan
-    with pytest.raises(UnusableSeries, match="nothing observed"):
-        ForecastWindow((4,), C, H, at_end=True)({"target": [row]}, np.random.default_rng(0))
 
 
 def test_training_never_sees_a_step_of_validation_or_test():
