@@ -25,7 +25,7 @@ METRICS = ("mase", "wql")
 class FineTuned:
     """What fine-tuning came to.
 
-    forecaster: with the fine-tuned model. lr: that was chosen. how: everything else that was asked for.
+    forecaster: with the fine-tuned model. how: it was trained, with the learning rate that was chosen.
     scores: by part ("validation", "test") and metric: before, after, and change, after/before − 1.
     windows: the same by test window: item_id, window (1 is the first), and before and after of each metric.
     history: step, lr, loss, val_loss of every learning rate that was tried; val_loss at step 0 is the base model's.
@@ -34,7 +34,6 @@ class FineTuned:
     """
 
     forecaster: Forecaster
-    lr: float
     how: Finetuning
     scores: "pandas.DataFrame"
     windows: "pandas.DataFrame" = field(repr=False)
@@ -42,6 +41,11 @@ class FineTuned:
     searched: dict[float, float]
     skipped: dict[str, int]
     trained_on: str
+
+    @property
+    def lr(self) -> float:
+        """The learning rate that was chosen."""
+        return self.how.lr
 
     @property
     def improved(self) -> bool:
@@ -77,7 +81,7 @@ class FineTuned:
         known = self.forecaster.pretraining
         scores = {f"{part} {metric}": list(row) for (part, metric), *row in self.scores.round(6).itertuples()}
         record = {"data": None if known is None else list(known), "fine_tuned_on": self.trained_on}
-        write_json(folder / CONFIG_NAME, {**record, **asdict(self.how), "lr": self.lr, "scores": scores})
+        write_json(folder / CONFIG_NAME, {**record, **asdict(self.how), "scores": scores})
         return folder
 
 

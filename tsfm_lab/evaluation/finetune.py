@@ -89,7 +89,6 @@ def finetune(
     after = _score(tuned, parts, tries[0].seed)
     return FineTuned(
         forecaster=tuned,
-        lr=chosen.lr,
         how=chosen,
         scores=table_of_scores(before, after),
         windows=table_of_windows(parts, before["test"], after["test"]),
