@@ -160,7 +160,11 @@ def _train(
             warnings.warn(f"lr {how.lr:g} was given up: {error}", stacklevel=3)
             loss = math.inf
         losses[how.lr] = loss
-        histories.append(pd.read_csv(run.path / "metrics.csv")[["step", "lr", "loss", "val_loss"]].assign(tried=how.lr))
+        histories.append(
+            pd.read_csv(run.path / "metrics.csv", float_precision="round_trip")[
+                ["step", "lr", "loss", "val_loss"]
+            ].assign(tried=how.lr)
+        )
         if math.isfinite(loss) and (best is None or loss < losses[best[1].lr]):
             best = (module, how)
     if best is None:
