@@ -3,7 +3,17 @@
 import sys
 from importlib import import_module
 
-BENCHES = ("data", "expert_claims", "forecast", "frozen_scale", "ministu", "moirai", "shipped", "speculative")
+BENCHES = (
+    "data",
+    "expert_claims",
+    "finetune",
+    "forecast",
+    "frozen_scale",
+    "ministu",
+    "moirai",
+    "shipped",
+    "speculative",
+)
 
 
 def main(arguments: list[str]) -> int:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from math import cos, pi
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from tsfm_lab.models.patch_forecaster import PatchForecaster, Statistics, TokenLaw, check_pair
 from tsfm_lab.runs import RunDirectory
+from tsfm_lab.training.best_weights import KeepsBest
 from tsfm_lab.training.recorder import Validation
 from tsfm_lab.training.timer_data import WindowData
 from tsfm_lab.training.timer_losses import distillation_loss, gaussian_nll
@@ -35,7 +35,7 @@ class Optimisation:
     cosine: bool = True  # else learning_rate·lr_decay^epoch
     tmax: int = 10  # epochs from the highest learning rate to the lowest
     lr_decay: float = 0.1
-    patience: int = 3  # epochs without a lower validation loss after which training stops
+    patience: int | None = 3  # epochs without a lower validation loss after which training stops; None: never
     norm_prefix_len: int | None = None  # steps that the window's statistics come from; None: all
     last_token: bool = False  # compare the forecast after the last token only
     valid_last: bool = True  # the same, in validation
@@ -43,7 +43,7 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "tmax", "patience"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
@@ -56,7 +56,7 @@ class Optimisation:
         return lowest + (1 - lowest) * (1 + cos(pi * epoch / self.tmax)) / 2
 
 
-class TimerTraining(lightning.LightningModule):
+class TimerTraining(KeepsBest):
     """Squared error of the forecasts after all tokens (Timer-XL, arXiv:2410.04803, Eq. 9), with early stopping.
 
     A target with a learned σ is trained by its likelihood instead; a draft's variance is left to the distillation.
@@ -74,10 +74,9 @@ class TimerTraining(lightning.LightningModule):
     def __init__(
         self, module: PatchForecaster, optimisation: Optimisation, validation: DataLoader, steps_per_epoch: int
     ):
-        super().__init__()
+        super().__init__(patience=optimisation.patience)
         self.module, self.optimisation = module, optimisation
         self.validation, self.steps_per_epoch = validation, steps_per_epoch
-        self.best: dict[str, Any] = {"loss": float("inf"), "bad_epochs": 0, "weights": {}}
 
     def configure_optimizers(self) -> dict[str, Any]:
         how = self.optimisation
@@ -138,22 +137,8 @@ class TimerTraining(lightning.LightningModule):
             total += len(x) * self.loss(x, y, self.optimisation.valid_last).item()
             count += len(x)
         loss = total / count
-        if loss < self.best["loss"]:
-            weights = {key: value.detach().clone() for key, value in module.state_dict().items()}
-            self.best = {"loss": loss, "bad_epochs": 0, "weights": weights}
-        else:
-            self.best["bad_epochs"] += 1
-            self.trainer.should_stop = self.best["bad_epochs"] >= self.optimisation.patience
+        self.consider(loss)
         return {"loss": loss}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["best"] = self.best
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.best = checkpoint["best"]
-
-    def on_train_end(self) -> None:
-        self.module.load_state_dict(self.best["weights"])
 
 
 class TimerDistillation(TimerTraining):

@@ -6,6 +6,7 @@ import numpy as np
 
 from tsfm_lab.data.transforms.crop import GetPatchSize, PatchCrop, SampleDimension
 from tsfm_lab.data.transforms.flatten import FlatPackCollection, FlatPackFields, SelectFields, SequencifyField
+from tsfm_lab.data.transforms.forecast import ForecastWindow, MaskHorizon
 from tsfm_lab.data.transforms.ids import AddTimeIndex, AddVariateIndex
 from tsfm_lab.data.transforms.patches import AddObservedMask, ImputeTimeSeries, PackFields, Patchify, RequireSignal
 from tsfm_lab.data.transforms.sample import Sample, Transform
@@ -52,6 +53,25 @@ def pretraining_chain(
         SequencifyField("patch_size"),
         SelectFields(TOKEN_FIELDS),
     ]
+
+
+def finetuning_chain(
+    patch_sizes: tuple[int, ...],
+    context_length: int,
+    prediction_length: int,
+    *,
+    max_dim: int = 128,
+    max_patch_size: int | None = None,
+    at_end: bool = False,
+) -> list[Transform]:
+    """`pretraining_chain` with a forecast as its task: all variates, a window as it is forecast, its horizon masked.
+
+    patch_sizes: that windows are cut into, in steps. context_length, prediction_length, at_end: see `ForecastWindow`.
+    """
+    chain = pretraining_chain(patch_sizes, max_dim=max_dim, max_patch_size=max_patch_size)
+    window = ForecastWindow(tuple(patch_sizes), context_length, prediction_length, at_end)
+    rest = (step for step in chain if not isinstance(step, SampleDimension | GetPatchSize | PatchCrop))
+    return [window, *(MaskHorizon(prediction_length) if isinstance(step, MaskedPrediction) else step for step in rest)]
 
 
 def apply_chain(chain: Iterable[Transform], sample: Sample, rng: np.random.Generator) -> Sample:

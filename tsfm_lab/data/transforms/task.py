@@ -25,17 +25,8 @@ class MaskedPrediction:
             )
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        c, n = sample["target"].shape[:2]
-        context = n - max(1, round(n * rng.uniform(self.min_mask_ratio, self.max_mask_ratio)))
-        prediction_mask = np.zeros((c, n), dtype=bool)
-        prediction_mask[:, context:] = True
-        masked = {**sample, "prediction_mask": prediction_mask}
-        if "past_feat_dynamic_real" in sample:
-            masked["past_feat_dynamic_real"] = sample["past_feat_dynamic_real"][:, :context]
-            for name in ("observed_mask", "variate_id", "time_id"):
-                past = sample[name]["past_feat_dynamic_real"][:, :context]
-                masked[name] = {**sample[name], "past_feat_dynamic_real": past}
-        return masked
+        n = sample["target"].shape[1]
+        return mask_from(sample, n - max(1, round(n * rng.uniform(self.min_mask_ratio, self.max_mask_ratio))))
 
 
 @dataclass(frozen=True)
@@ -47,3 +38,16 @@ class ExtendMask:
         if "past_feat_dynamic_real" in sample:
             masks["past_feat_dynamic_real"] = np.zeros(sample["past_feat_dynamic_real"].shape[:2], dtype=bool)
         return {**sample, "prediction_mask": masks}
+
+
+def mask_from(sample: Sample, context: int) -> Sample:
+    """Add prediction_mask (c n) bool, True from patch `context` on, where past covariates and their fields then end."""
+    prediction_mask = np.zeros(sample["target"].shape[:2], dtype=bool)
+    prediction_mask[:, context:] = True
+    masked = {**sample, "prediction_mask": prediction_mask}
+    if "past_feat_dynamic_real" in sample:
+        masked["past_feat_dynamic_real"] = sample["past_feat_dynamic_real"][:, :context]
+        for name in ("observed_mask", "variate_id", "time_id"):
+            past = sample[name]["past_feat_dynamic_real"][:, :context]
+            masked[name] = {**sample[name], "past_feat_dynamic_real": past}
+    return masked

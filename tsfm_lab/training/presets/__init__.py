@@ -3,6 +3,7 @@
 from tsfm_lab.training.presets.architectures import ARCHITECTURES
 from tsfm_lab.training.presets.distill_draft import DISTILL_DRAFT
 from tsfm_lab.training.presets.evaluation import EVALUATION
+from tsfm_lab.training.presets.finetune import FINETUNE
 from tsfm_lab.training.presets.inside import INSIDE
 from tsfm_lab.training.presets.ministu_on_lds import MINISTU_ON_LDS
 from tsfm_lab.training.presets.pretrain_stu import PRETRAIN_STU
@@ -19,5 +20,6 @@ PRESETS = {
     "05_distill_draft": DISTILL_DRAFT,
     "06_speculative_decoding": SPECULATIVE_DECODING,
     "07_evaluation": EVALUATION,
+    "08_finetune": FINETUNE,
     "09_inside_the_models": INSIDE,
 }
