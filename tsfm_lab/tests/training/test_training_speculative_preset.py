@@ -43,7 +43,7 @@ def test_every_cell_of_the_sweep_is_a_setting_and_none_comes_twice():
         ({"output_token_len": 26}, "tokens of one length"),
         ({"test_pred_len": (52,)}, "test_pred_len must be \\(104,\\)"),
         ({"multivariate": True}, "one variate a row"),
-        ({"sigma": "learned"}, "it must be 'calibrated', got 'learned'"),
+        ({"sigma": "learned"}, "sigma must be 'calibrated' or 'correlated', got 'learned'"),
         ({"sweep_draft": ("ttm",)}, "sweep_draft must be among spec_drafts"),
     ],
 )
