@@ -59,7 +59,7 @@ def test_kept_or_reflected_draws_have_the_law_of_the_target(correlated, generato
     mu_p, mu_q, scale = torch.tensor([1.0, -0.5, 0.2]), torch.tensor([0.2, 0.3, 0.0]), make_scale(3, correlated)
     e = torch.randn(N, 3, generator=generator)
     y, kept = couple_gaussians(mu_p.expand(N, 3), mu_q.expand(N, 3), scale, e, generator)
-    assert 0.1 < kept.float().mean() < 0.9
+    assert 0.03 < kept.float().mean() < 0.9
     assert is_standard_normal(scale.whiten(y - mu_p))
 
 
