@@ -52,7 +52,7 @@ class TimerConfig:
     draft_scale_n_heads: float | None = 0.25
     draft_scale_d_ff: float | None = 0.25
     draft_scale_e_layers: float | None = 0.25
-    draft_dropout: float = 0.1
+    draft_dropout: float | None = None  # None: the target's
     draft_stochastic: bool = True  # mean and log-variance, trained by likelihood; else a mean, by squared error
     pretrain_model_path: str = ""  # a pretrained draft (folder or .pth) to begin from; "": pretrain one
 
@@ -116,6 +116,11 @@ class TimerConfig:
     def context_len(self) -> int:
         """Steps that a forecast is made from."""
         return self.seq_len
+
+    @property
+    def dropout_of_draft(self) -> float:
+        """The draft's rate of dropout: its own, or the target's."""
+        return self.dropout if self.draft_dropout is None else self.draft_dropout
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def make_draft(config: TimerConfig) -> PatchForecaster:
     torch.manual_seed(config.seed)
     draft = TimerXLDraft(**_draft_sizes(config))
     sizes = {"input_token_len": config.input_token_len, "output_token_len": config.output_token_len}
-    shared = {**sizes, "dropout": config.draft_dropout, "use_norm": config.use_norm}
+    shared = {**sizes, "dropout": config.dropout_of_draft, "use_norm": config.use_norm}
     if config.draft_model == "timer":
         return Timer(**shared, **draft.hyperparameters, activation=config.activation)
     if config.draft_model == "ttm":
@@ -200,4 +200,4 @@ def _draft_sizes(config: TimerConfig) -> dict[str, Any]:
     names = ("input_token_len", "output_token_len", "d_model", "n_heads", "d_ff", "e_layers", "activation")
     scales = ("draft_scale_d_model", "draft_scale_n_heads", "draft_scale_d_ff", "draft_scale_e_layers")
     sizes = {name: getattr(config, name) for name in (*names, *scales, "draft_stochastic", "covariate", "use_norm")}
-    return {**sizes, "dropout": config.draft_dropout}
+    return {**sizes, "dropout": config.dropout_of_draft}
