@@ -9,8 +9,9 @@ windows are scored. The peer decodes with the same weights in the same process w
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,15 @@ from torch import Tensor
 
 from tsfm_lab import paths
 from tsfm_lab.bench.speculative_law import compare_laws
-from tsfm_lab.bench.speculative_models import CONTEXT, DRAFTS, HORIZON, PUBLISHED, load_models, window_sizes
+from tsfm_lab.bench.speculative_models import (
+    CONTEXT,
+    DRAFTS,
+    HORIZON,
+    PUBLISHED,
+    load_drafts,
+    load_target,
+    window_sizes,
+)
 from tsfm_lab.bench.speculative_peer import make_stride_decode
 from tsfm_lab.bench.tables import Rows, format_rows
 from tsfm_lab.bench.timing import describe_machine
@@ -59,14 +68,22 @@ class Bench:
     """
 
     def __init__(self, device: torch.device, peer: Path | None, windows: int, rounds: int, chosen: Rows = ()):
-        target, drafts = load_models()
-        self.chosen = chosen
-        self.target: TimerXL = target.to(device)
-        self.drafts: dict[str, PatchForecaster] = {kind: draft.to(device) for kind, draft in drafts.items()}
-        self.device, self.rounds = device, rounds
+        self.target: TimerXL = load_target().to(device)
+        self.device, self.rounds, self.chosen, self._peer_folder = device, rounds, chosen, peer
         self.batches = self._windows("test", windows)
         self.contexts = torch.cat([x for x, _ in self.batches])
-        self.peer = make_stride_decode(peer, self.target, self.drafts[PUBLISHED], HORIZON) if peer else None
+
+    @cached_property
+    def drafts(self) -> dict[str, PatchForecaster]:
+        """By kind; an item that needs none does not wait for them."""
+        return {kind: draft.to(self.device) for kind, draft in load_drafts(self.target).items()}
+
+    @cached_property
+    def peer(self) -> Callable[[Tensor], tuple[Tensor, float]] | None:
+        """Its decoder with the same weights, where its checkout is named."""
+        if self._peer_folder is None:
+            return None
+        return make_stride_decode(self._peer_folder, self.target, self.drafts[PUBLISHED], HORIZON)
 
     def _windows(self, part: str, count: int) -> list[tuple[Tensor, Tensor]]:
         windows = make_windows("ETTh1", part, multivariate=False, **window_sizes(HORIZON))

@@ -49,18 +49,19 @@ DRAFTS = ("timer_xl_draft", "early_exit:4", "early_exit:2", "feature", "linear",
 PUBLISHED = "stochastic"  # the source's: a .25 draft with a variance of its own, distilled on the data
 
 
-def load_models() -> tuple[TimerXL, dict[str, PatchForecaster]]:
-    """The target with its own covariance, calibrated on validation, and its drafts by kind; trained where not yet.
-
-    About twenty minutes on one CPU thread the first time.
-    """
+def load_target() -> TimerXL:
+    """The target with its own covariance, calibrated on validation; trained where it is not yet."""
     run = open_run("bench_speculative", BENCH_CONFIG)
-    target = with_sigma(BENCH_CONFIG, train_target(BENCH_CONFIG, run))
-    target = refine_target(BENCH_CONFIG, run, target)
+    return refine_target(BENCH_CONFIG, run, with_sigma(BENCH_CONFIG, train_target(BENCH_CONFIG, run)))
+
+
+def load_drafts(target: TimerXL) -> dict[str, PatchForecaster]:
+    """The target's drafts by kind, those of `DRAFTS` and `PUBLISHED`; distilled where they are not yet."""
+    run = open_run("bench_speculative", BENCH_CONFIG)
     drafts = {kind: distill_draft_of_kind(kind, BENCH_CONFIG, run, target) for kind in DRAFTS}
     published = replace(BENCH_CONFIG, draft_windows=0, draft_stochastic=True, draft_dropout=0.1)
     drafts[PUBLISHED] = distill_draft(published, run, make_draft(published), target, f"draft-{PUBLISHED}")
-    return target, drafts
+    return drafts
 
 
 def window_sizes(horizon: int) -> dict[str, int | bool]:
