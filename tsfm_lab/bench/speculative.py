@@ -9,7 +9,7 @@ windows are scored. The peer decodes with the same weights in the same process w
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from tsfm_lab.bench.speculative_models import (
     DRAFTS,
     HORIZON,
     PUBLISHED,
-    load_drafts,
+    load_draft,
     load_target,
     window_sizes,
 )
@@ -64,26 +64,36 @@ CACHED_BAR = 1.04  # of the cached roll-out: MSE in units of the sliding one's
 class Bench:
     """The models and windows that all items share. windows: of the test part, evenly spaced, for accuracy.
 
-    chosen: rows of `choice`, from this run or an earlier one.
+    kinds: of drafts that are compared. chosen: rows of `choice`, from this run or an earlier one.
     """
 
-    def __init__(self, device: torch.device, peer: Path | None, windows: int, rounds: int, chosen: Rows = ()):
+    def __init__(
+        self,
+        device: torch.device,
+        peer: Path | None,
+        windows: int,
+        rounds: int,
+        kinds: Sequence[str] = DRAFTS,
+        chosen: Rows = (),
+    ):
         self.target: TimerXL = load_target().to(device)
-        self.device, self.rounds, self.chosen, self._peer_folder = device, rounds, chosen, peer
+        self.device, self.rounds, self.kinds, self.chosen = device, rounds, kinds, chosen
+        self._peer_folder, self._loaded = peer, {}
         self.batches = self._windows("test", windows)
         self.contexts = torch.cat([x for x, _ in self.batches])
 
-    @cached_property
-    def drafts(self) -> dict[str, PatchForecaster]:
-        """By kind; an item that needs none does not wait for them."""
-        return {kind: draft.to(self.device) for kind, draft in load_drafts(self.target).items()}
+    def draft(self, kind: str) -> PatchForecaster:
+        """Loaded, or distilled, when it is first needed."""
+        if kind not in self._loaded:
+            self._loaded[kind] = load_draft(kind, self.target).to(self.device)
+        return self._loaded[kind]
 
     @cached_property
     def peer(self) -> Callable[[Tensor], tuple[Tensor, float]] | None:
         """Its decoder with the same weights, where its checkout is named."""
         if self._peer_folder is None:
             return None
-        return make_stride_decode(self._peer_folder, self.target, self.drafts[PUBLISHED], HORIZON)
+        return make_stride_decode(self._peer_folder, self.target, self.draft(PUBLISHED), HORIZON)
 
     def _windows(self, part: str, count: int) -> list[tuple[Tensor, Tensor]]:
         windows = make_windows("ETTh1", part, multivariate=False, **window_sizes(HORIZON))
@@ -106,7 +116,7 @@ class Bench:
         reference = accuracy(lambda x: roll_out(self.target, x, HORIZON), batches).mse
         rows = []
         for mode, settings in CANDIDATES.items():
-            decoders = {(kind, of): self.decoder(kind, how) for kind in DRAFTS for of, how in enumerate(settings)}
+            decoders = {(kind, of): self.decoder(kind, how) for kind in self.kinds for of, how in enumerate(settings)}
             calls = {key: lambda x, d=decoder: d.generate(x, HORIZON) for key, decoder in decoders.items()}
             speeds = relative_speeds({**baselines(self.target, HORIZON), **calls}, contexts, rounds=5, warmup=1)
             found = []
@@ -125,7 +135,7 @@ class Bench:
         return compare_laws(self.target)
 
     def decoder(self, kind: str, how: Speculation) -> SpeculativeDecoder:
-        return SpeculativeDecoder(self.target, self.drafts[kind], how)
+        return SpeculativeDecoder(self.target, self.draft(kind), how)
 
     def measure_accuracy(self) -> Rows:
         """Squared and absolute errors, standardised, and acceptance; exact and stride are draws, the others means."""
@@ -162,8 +172,8 @@ class Bench:
     def measure_drafts(self) -> Rows:
         """Every draft: acceptance of its next patch at true contexts and within the exact decoder, and its cost."""
         rows = []
-        for kind in DRAFTS:
-            draft = self.drafts[kind]
+        for kind in self.kinds:
+            draft = self.draft(kind)
             costs = measure_costs(self.target, draft, batch_size=1, context_tokens=CONTEXT // 96, most=max(EXACT_K))
             alpha = self._acceptance(self.decoder(kind, Speculation(k=3)))
             k = best_k(alpha, costs, max(EXACT_K))
@@ -176,12 +186,12 @@ class Bench:
 
     def measure_exact(self) -> Rows:
         """Exact decoding, every k, draft and batch: speed over the cached roll-out, predicted and measured."""
-        decoders = {(kind, k): self.decoder(kind, Speculation(k=k)) for kind in DRAFTS for k in EXACT_K}
+        decoders = {(kind, k): self.decoder(kind, Speculation(k=k)) for kind in self.kinds for k in EXACT_K}
         alphas = {key: self._acceptance(decoder) for key, decoder in decoders.items()}
         rows = []
         for batch, rounds in zip(BATCHES, (self.rounds, 3, 1), strict=True):
-            for kind in DRAFTS:
-                draft = self.drafts[kind]
+            for kind in self.kinds:
+                draft = self.draft(kind)
                 sizes = {"batch_size": batch, "context_tokens": CONTEXT // 96, "most": max(EXACT_K), "rounds": 4}
                 costs = measure_costs(self.target, draft, **sizes)
                 calls = {k: lambda x, d=decoders[kind, k]: d.generate(x, HORIZON) for k in EXACT_K}
@@ -263,6 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tsfm_lab.bench speculative", description=__doc__)
     parser.add_argument("items", nargs="*", metavar="ITEM", help=f"what to measure: {', '.join(ITEMS)}; default all")
     parser.add_argument("--peer", type=Path, metavar="DIR", help="checkout of STRIDE")
+    parser.add_argument("--drafts", nargs="+", choices=DRAFTS, default=DRAFTS, metavar="KIND", help="default all")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--windows", type=int, default=512, help="test windows of the accuracy")
@@ -277,7 +288,7 @@ def main(arguments: list[str] | None = None) -> int:
     output = options.output or paths.RUNS / "results" / f"speculative_{device.type}.json"
     results, missed = read_json(output), False
     chosen = results.get("choice", {}).get("rows", [])
-    bench = Bench(device, options.peer, options.windows, options.rounds, chosen)
+    bench = Bench(device, options.peer, options.windows, options.rounds, options.drafts, chosen)
     for item in options.items or ITEMS:
         rows = ITEMS[item](bench)
         bars = check_bars(item, rows)

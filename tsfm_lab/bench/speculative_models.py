@@ -55,13 +55,13 @@ def load_target() -> TimerXL:
     return refine_target(BENCH_CONFIG, run, with_sigma(BENCH_CONFIG, train_target(BENCH_CONFIG, run)))
 
 
-def load_drafts(target: TimerXL) -> dict[str, PatchForecaster]:
-    """The target's drafts by kind, those of `DRAFTS` and `PUBLISHED`; distilled where they are not yet."""
+def load_draft(kind: str, target: TimerXL) -> PatchForecaster:
+    """A draft of this target, one of `DRAFTS` or `PUBLISHED`; distilled where it is not yet."""
     run = open_run("bench_speculative", BENCH_CONFIG)
-    drafts = {kind: distill_draft_of_kind(kind, BENCH_CONFIG, run, target) for kind in DRAFTS}
+    if kind != PUBLISHED:
+        return distill_draft_of_kind(kind, BENCH_CONFIG, run, target)
     published = replace(BENCH_CONFIG, draft_windows=0, draft_stochastic=True, draft_dropout=0.1)
-    drafts[PUBLISHED] = distill_draft(published, run, make_draft(published), target, f"draft-{PUBLISHED}")
-    return drafts
+    return distill_draft(published, run, make_draft(published), target, f"draft-{PUBLISHED}")
 
 
 def window_sizes(horizon: int) -> dict[str, int | bool]:
