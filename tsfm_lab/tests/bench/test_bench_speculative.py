@@ -106,3 +106,9 @@ def test_an_unknown_item_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["energy"])
     assert "known: choice, law, accuracy, modes, drafts, exact" in capsys.readouterr().err
+
+
+def test_an_unknown_draft_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["exact", "--drafts", "oracle"])
+    assert "timer_xl_draft" in capsys.readouterr().err
