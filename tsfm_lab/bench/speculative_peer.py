@@ -39,7 +39,8 @@ def make_stride_decode(
     for model, name in ((target, "timer_xl"), (draft, "timer_xl_draft")):
         arguments = {**model.config, **OPTIONS, "draft_stochastic": SETTINGS["draft_stochastic"]}
         module = import_module(f"models.{name}").Model(Namespace(**arguments)).eval()
-        module.load_state_dict({key: value for key, value in model.state_dict().items() if key != "sigma"})
+        own = ("sigma", "correlation_factor")  # the law is ours: the peer's is spec_sigma
+        module.load_state_dict({key: value for key, value in model.state_dict().items() if key not in own})
         modules.append(module)
     sizes = {"input_token_len": target.input_token_len, "output_token_len": target.output_token_len}
     fixed = {"spec_temp": 1.0, "spec_topp": 1.0, "spec_adaptive": False, "spec_accept_mse_tol": 0.0, "use_norm": True}

@@ -6,7 +6,7 @@ c_0 = 1, c_j = min(1, c_{j−1} p_j(x_j)/q_j(x_j)), prefix j < k is kept with pr
     h_j = R_j / (R_j + 1 − c_j),  R_j = ∫ (c_j p_{j+1} − q_{j+1})₊,  h_k = c_k,
 
 independently; the longest kept one counts, and the next patch is drawn ∝ (c_j p_{j+1} − q_{j+1})₊. For Gaussians of one
-covariance R = c Φ(δ/2 + ln c/δ) − Φ(−δ/2 + ln c/δ), and the residual is a law of one coordinate, t = u·(x − μ_q)/σ.
+covariance R = c Φ(δ/2 + ln c/δ) − Φ(−δ/2 + ln c/δ), and the residual is a law of one coordinate, t = u·S⁻¹(x − μ_q).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.special import log_ndtr, ndtr
 
 from tsfm_lab.decoding.coupling import gaussian_log_ratio
 from tsfm_lab.decoding.laws import standard_normal
+from tsfm_lab.nn.noise_scale import NoiseScale
 
 TINY = 1e-12  # of δ, below which p and q are one
 HALVINGS = 60  # of an interval of 40 standard deviations: down to rounding
@@ -73,30 +74,30 @@ def draw_along(log_c: Tensor, delta: Tensor, generator: torch.Generator | None =
 
 
 def draw_residual_gaussian(
-    mu_p: Tensor, mu_q: Tensor, sigma: Tensor, log_c: Tensor, generator: torch.Generator | None = None
+    mu_p: Tensor, mu_q: Tensor, scale: NoiseScale, log_c: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """A draw ∝ (c p − q)₊: `mu_p, mu_q, sigma: (b p), log_c: (b) -> (b p)`. Where μ_p = μ_q, of p."""
-    Delta = (mu_p - mu_q) / sigma
+    """A draw ∝ (c p − q)₊: `mu_p, mu_q: (b p), log_c: (b) -> (b p)`. Where μ_p = μ_q, of p."""
+    Delta = scale.whiten(mu_p - mu_q)
     delta = Delta.norm(dim=-1)
     u = Delta / delta.clamp(min=TINY)[:, None]
     e = standard_normal(mu_p, generator)
     t = draw_along(log_c, delta, generator).to(e)
     along = (e * u).sum(dim=-1)
     e = torch.where((delta > TINY)[:, None], e + (t - along)[:, None] * u, e)
-    return mu_q + sigma * e
+    return mu_q + scale.spread(e)
 
 
 def verify_block(
-    mu_p: Tensor, mu_q: Tensor, sigma: Tensor, e: Tensor, generator: torch.Generator | None = None
+    mu_p: Tensor, mu_q: Tensor, scale: NoiseScale, e: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """How many of the drafts x = μ_q + σ e are kept, and the patch after them.
+    """How many of the drafts x = μ_q + S e are kept, and the patch after them.
 
-    `mu_p: (b k+1 p), mu_q, e: (b k p), sigma: (p) -> (kept: (b) int, after: (b p))`.
+    `mu_p: (b k+1 p), mu_q, e: (b k p) -> (kept: (b) int, after: (b p))`.
     """
     b, k, _ = e.shape
-    Delta = (mu_p[:, :k] - mu_q) / sigma
+    Delta = scale.whiten(mu_p[:, :k] - mu_q)
     kept, log_c = count_kept(gaussian_log_ratio(e, Delta), Delta.norm(dim=-1), generator)
     rows, place = torch.arange(b, device=e.device), kept.clamp(max=k - 1)
-    residual = draw_residual_gaussian(mu_p[rows, place], mu_q[rows, place], sigma, log_c, generator)
-    fresh = mu_p[:, k] + sigma * standard_normal(residual, generator)
+    residual = draw_residual_gaussian(mu_p[rows, place], mu_q[rows, place], scale, log_c, generator)
+    fresh = mu_p[:, k] + scale.spread(standard_normal(residual, generator))
     return kept, torch.where((kept == k)[:, None], fresh, residual)

@@ -1,13 +1,13 @@
 r"""Exact acceptance of a drafted value x ~ q in place of one from p, for laws on real vectors.
 
 Keep x with probability min(1, p(x)/q(x)), else draw from the residual ∝ (p − q)₊: the result has the law p (Leviathan
-et al. 2023, arXiv:2211.17192, Theorem 1). For Gaussians p = N(μ_p, σ²), q = N(μ_q, σ²) of one covariance everything
-happens along Δ = (μ_p − μ_q)/σ; with e = (x − μ_q)/σ and δ = ‖Δ‖,
+et al. 2023, arXiv:2211.17192, Theorem 1). For Gaussians p = N(μ_p, S Sᵀ), q = N(μ_q, S Sᵀ) of one covariance (S a
+diagonal σ, or a Cholesky factor) everything happens along Δ = S⁻¹(μ_p − μ_q); with e = S⁻¹(x − μ_q) and δ = ‖Δ‖,
 
     ln p(x)/q(x) = e·Δ − δ²/2,    P(x is kept) = 2 Φ(−δ/2),
 
 whatever the dimension. A refused x is mirrored at the plane half-way between the means, which maps (q − p)₊ onto
-(p − q)₊: y = μ_p + σ (I − 2uuᵀ) e, u = Δ/δ.
+(p − q)₊: y = μ_p + S (I − 2uuᵀ) e, u = Δ/δ.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+
+from tsfm_lab.nn.noise_scale import NoiseScale
 
 MOST_DRAWS = 1_000_000  # of the residual of one value, beyond which the laws must be equal or broken
 
@@ -34,7 +36,7 @@ class Law(Protocol):
 
 
 def acceptance_rate(delta: Tensor) -> Tensor:
-    """2Φ(−δ/2), the probability that a draw of N(μ_q, σ²) is kept for N(μ_p, σ²): `delta: (…) -> (…)`."""
+    """2Φ(−δ/2), the probability that a draw of q is kept for p: `delta: (…) -> (…)`."""
     return torch.special.erfc(delta / 8**0.5)
 
 
@@ -57,15 +59,15 @@ def happens(log_ratio: Tensor, generator: torch.Generator | None = None) -> Tens
 
 
 def couple_gaussians(
-    mu_p: Tensor, mu_q: Tensor, sigma: Tensor, e: Tensor, generator: torch.Generator | None = None
+    mu_p: Tensor, mu_q: Tensor, scale: NoiseScale, e: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Keep x = μ_q + σ e or reflect it, so that the result is a draw of N(μ_p, σ²).
+    """Keep x = μ_q + S e or reflect it, so that the result is a draw of N(μ_p, S Sᵀ).
 
-    `mu_p, mu_q, sigma, e: (… p) -> (y: (… p), kept: (…) bool)`; e is standard normal.
+    `mu_p, mu_q, e: (… p) -> (y: (… p), kept: (…) bool)`; e is standard normal.
     """
-    Delta = (mu_p - mu_q) / sigma
+    Delta = scale.whiten(mu_p - mu_q)
     kept = happens(gaussian_log_ratio(e, Delta), generator)
-    y = torch.where(kept[..., None], mu_q + sigma * e, mu_p + sigma * reflect(e, Delta))
+    y = torch.where(kept[..., None], mu_q + scale.spread(e), mu_p + scale.spread(reflect(e, Delta)))
     return y, kept
 
 

@@ -16,12 +16,14 @@ from tsfm_lab.decoding.speculation import Speculation
 from tsfm_lab.decoding.tracing import Trace
 from tsfm_lab.decoding.verdict import Drafted, Verdict, make_rule
 from tsfm_lab.models.patch_forecaster import CausalForecaster, PatchForecaster, check_pair
+from tsfm_lab.nn.noise_scale import NoiseScale, StepScale
 
 
 class SpeculativeDecoder:
     """Decodes a target with the help of a draft; what is promised of the result depends on the mode.
 
-    exact: a draw from the target's own law of the horizon (cached, in the context's units), whatever the draft.
+    exact: a draw from the target's own law of the horizon (cached, in the context's units), whatever the draft; with a
+    patch covariance where the target has one, and independent over steps where σ is given or own_variance=True.
     tolerance, sweep: the target's means, see `verdict.Tolerance`. stride: the published rule, see `verdict.Stride`.
 
     Rows of a batch keep different numbers of tokens; a row that is finished leaves the batch.
@@ -45,15 +47,16 @@ class SpeculativeDecoder:
         if how.adaptive and costs is None:
             raise ValueError("an adaptive k needs measured costs: pass costs=measure_costs(target, draft, …)")
         self.target, self.draft, self.how, self.costs = target, draft, how, costs
-        self.shared_sigma = None if how.own_variance or not how.draws else self._shared_sigma()
+        self.shared_scale = None if how.own_variance or not how.draws else self._shared_scale()
         self.rule = make_rule(how)
 
-    def _shared_sigma(self) -> Tensor:
+    def _shared_scale(self) -> NoiseScale:
         weight = next(self.target.parameters())
         if self.how.sigma is not None:
-            return weight.new_tensor(self.how.sigma)
-        if hasattr(self.target, "sigma"):
-            return self.target.sigma
+            return StepScale(weight.new_tensor(self.how.sigma))
+        scale = getattr(self.target, "noise_scale", None)
+        if scale is not None:
+            return scale if self.how.mode == "exact" else StepScale(scale.sigma)
         raise ValueError(
             f"{self.how.mode} mode draws, and the target has no sigma to share: calibrate_sigma(target, …), give one, "
             "or with a learned one use own_variance=True and a draft with a variance"
@@ -139,31 +142,23 @@ class _Decode:
         return best_k(alpha, self.decoder.costs, most)
 
     def _draft(self, k: int) -> Drafted:
-        x, mean, sigma, e = [], [], [], []
-        read = self.newest
-        for _ in range(k):
-            law = self.session.read(read)
-            mean.append(law.mean)
-            if not self.how.draws:
-                x.append(law.mean)
-            else:
-                sigma.append(self._draft_sigma(law.logvar))
-                e.append(standard_normal(law.mean, self.generator))
-                x.append(law.mean + sigma[-1] * e[-1])
-            read = x[-1][:, None]
+        how, shared = self.how, self.decoder.shared_scale
         b, _, p = self.pending.shape
-        empty = self.pending.new_zeros(b, 0, p)
-        x, mean, e = (torch.stack(z, dim=1) if z else empty for z in (x, mean, e))
-        if self.decoder.shared_sigma is not None:
-            return Drafted(x, mean, self.decoder.shared_sigma, e)
-        return Drafted(x, mean, torch.stack(sigma, dim=1) if sigma else empty, e)
-
-    def _draft_sigma(self, logvar: Tensor | None) -> Tensor:
-        if self.decoder.shared_sigma is not None:
-            return self.decoder.shared_sigma
-        if logvar is None:
-            raise ValueError("own_variance=True needs a draft with a variance (draft_stochastic=True)")
-        return torch.exp(logvar / 2)
+        x, mean = self.pending.new_zeros(2, b, k, p).unbind()
+        e = standard_normal(x, self.generator) if how.draws else None
+        sigma = torch.ones_like(x) if how.draws and shared is None else None
+        noise = shared.spread(e) if shared is not None else None
+        read = self.newest
+        for i in range(k):
+            law = self.session.read(read)
+            mean[:, i] = x[:, i] = law.mean
+            if sigma is not None:
+                sigma[:, i] = _own_sigma(law.logvar)
+                x[:, i] += sigma[:, i] * e[:, i]
+            elif noise is not None:
+                x[:, i] += noise[:, i]
+            read = x[:, i : i + 1]
+        return Drafted(x, mean, shared if sigma is None else StepScale(sigma), e)
 
     def _commit(self, k: int, verdict: Verdict, features: Tensor) -> None:
         remaining = self.steps - self.done
@@ -198,3 +193,9 @@ class _Decode:
         self.pending, self.newest = self.pending[active], self.newest[active]
         self.cache.select(active)
         self.session.select(active)
+
+
+def _own_sigma(logvar: Tensor | None) -> Tensor:
+    if logvar is None:
+        raise ValueError("own_variance=True needs a draft with a variance (draft_stochastic=True)")
+    return torch.exp(logvar / 2)

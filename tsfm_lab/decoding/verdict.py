@@ -17,15 +17,16 @@ from tsfm_lab.decoding.coupling import draw_residual, gaussian_log_ratio, happen
 from tsfm_lab.decoding.laws import Gaussian, standard_normal
 from tsfm_lab.decoding.speculation import Speculation
 from tsfm_lab.models.patch_forecaster import TokenLaw
+from tsfm_lab.nn.noise_scale import NoiseScale
 
 
 class Drafted(NamedTuple):
-    """k drafted tokens: x = mean + sigma·e, each (b k p); sigma may broadcast. A mean alone has e = 0."""
+    """k drafted tokens: x = mean + S e, each (b k p). Of means alone neither scale nor e is there."""
 
     x: Tensor
     mean: Tensor
-    sigma: Tensor
-    e: Tensor
+    scale: NoiseScale | None
+    e: Tensor | None
 
 
 class Verdict(NamedTuple):
@@ -73,38 +74,38 @@ def splice(kept: Tensor, x: Tensor, after: Tensor) -> Tensor:
 
 
 def judge_tokens(p: TokenLaw, drafted: Drafted, generator: torch.Generator | None = None) -> Verdict:
-    """Exact: target and draft have one σ; the first refused token is reflected."""
-    k, sigma = drafted.x.shape[1], drafted.sigma
-    Delta = (p.mean[:, :k] - drafted.mean) / sigma
+    """Exact: target and draft have one covariance; the first refused token is reflected."""
+    k, scale = drafted.x.shape[1], drafted.scale
+    Delta = scale.whiten(p.mean[:, :k] - drafted.mean)
     log_ratio = gaussian_log_ratio(drafted.e, Delta)
     kept = count_leading(happens(log_ratio, generator))
     fresh = standard_normal(p.mean[:, k:], generator)
-    after = p.mean + sigma * torch.cat([reflect(drafted.e, Delta), fresh], dim=1)
+    after = p.mean + scale.spread(torch.cat([reflect(drafted.e, Delta), fresh], dim=1))
     read = splice(kept, drafted.x, after)
     return Verdict(kept, read, read, log_ratio)
 
 
 def judge_block(p: TokenLaw, drafted: Drafted, generator: torch.Generator | None = None) -> Verdict:
-    """Exact: one σ, the drafted tokens judged together."""
+    """Exact: one covariance, the drafted tokens judged together."""
     k = drafted.x.shape[1]
     if k == 0:
         return judge_tokens(p, drafted, generator)
-    kept, after = verify_block(p.mean, drafted.mean, drafted.sigma, drafted.e, generator)
+    kept, after = verify_block(p.mean, drafted.mean, drafted.scale, drafted.e, generator)
     read = splice(kept, drafted.x, after[:, None])
-    log_ratio = gaussian_log_ratio(drafted.e, (p.mean[:, :k] - drafted.mean) / drafted.sigma)
+    log_ratio = gaussian_log_ratio(drafted.e, drafted.scale.whiten(p.mean[:, :k] - drafted.mean))
     return Verdict(kept, read, read, log_ratio)
 
 
 @dataclass(frozen=True)
 class OwnVariances:
-    """Exact: each law has a variance of its own; a refused token is replaced by a draw from the residual."""
+    """Exact: each law has a variance of its own, independent over steps; a refused token is drawn from the residual."""
 
     sigma: float | None = None
 
     def __call__(self, p: TokenLaw, drafted: Drafted, generator: torch.Generator | None = None) -> Verdict:
         k = drafted.x.shape[1]
         sigma = target_sigma(p, self.sigma).expand_as(p.mean)
-        law_p, law_q = Gaussian(p.mean[:, :k], sigma[:, :k]), Gaussian(drafted.mean, drafted.sigma)
+        law_p, law_q = Gaussian(p.mean[:, :k], sigma[:, :k]), Gaussian(drafted.mean, drafted.scale.sigma)
         log_ratio = law_p.log_prob(drafted.x) - law_q.log_prob(drafted.x)
         kept = count_leading(happens(log_ratio, generator))
         rows = torch.arange(len(kept), device=kept.device)
@@ -150,7 +151,7 @@ class Stride:
         k = drafted.x.shape[1]
         sigma = target_sigma(p, self.sigma)
         v_p = sigma.expand_as(p.mean)[:, :k].square().mean(dim=-1)
-        v_q = drafted.sigma.square().expand_as(drafted.x).mean(dim=-1)
+        v_q = drafted.scale.sigma.square().expand_as(drafted.x).mean(dim=-1)
         if self.sigma_mode == "adaptive":
             v_p = v_q = self.sigma_adapt_c * (p.mean[:, :k] - drafted.mean).square().mean(dim=-1).clamp(min=1e-6)
         deviation = (drafted.x - p.mean[:, :k]).square()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tsfm_lab.models.patch_forecaster import CausalForecaster, Statistics, TokenLaw, merge_tokens
 from tsfm_lab.nn.kv_cache import KVCache
+from tsfm_lab.nn.noise_scale import NoiseScale, PatchScale, StepScale
 from tsfm_lab.nn.rotary import RotaryEmbedding
 from tsfm_lab.nn.timer_layers import (
     TimerAttention,
@@ -21,7 +22,7 @@ from tsfm_lab.nn.timer_layers import (
     multivariate_mask,
 )
 
-SIGMAS = (None, "calibrated", "learned")
+SIGMAS = (None, "calibrated", "correlated", "learned")
 
 
 class TimerXL(CausalForecaster):
@@ -37,7 +38,8 @@ class TimerXL(CausalForecaster):
     use_norm: each window is normalised by its own mean and standard deviation (`statistics`) and the forecast put back.
     sigma: what makes the forecast a law: None, a point forecast; "calibrated", a standard deviation for each of the
         output_token_len steps ahead, in units of the window's (buffer `sigma`, ones until calibrated on validation);
-        "learned", a log-variance from the token's features (`head_logvar`).
+        "correlated", these and how the steps err together, Σ = diag(σ) C Cᵀ diag(σ) (buffer `correlation_factor` C,
+        lower triangular with rows of length 1); "learned", a log-variance from the token's features (`head_logvar`).
 
     Raises
     ------
@@ -75,9 +77,11 @@ class TimerXL(CausalForecaster):
         layers = [TimerLayer(attention, d_model, d_ff, dropout, act) for attention in attentions]
         self.blocks = TimerBlocks(layers, d_model, RotaryEmbedding(d_model // n_heads, fraction=0.5))
         self.head = nn.Linear(d_model, output_token_len)
-        if sigma == "calibrated":
+        if sigma in ("calibrated", "correlated"):
             self.register_buffer("sigma", torch.ones(output_token_len))
-        elif sigma == "learned":
+        if sigma == "correlated":
+            self.register_buffer("correlation_factor", torch.eye(output_token_len))
+        if sigma == "learned":
             self.head_logvar = log_variance_head(d_model, output_token_len)
 
     def law(self, x: Tensor, statistics: Statistics | None = None) -> TokenLaw:
@@ -109,19 +113,47 @@ class TimerXL(CausalForecaster):
             return TokenLaw(mean, 2 * self.sigma.log().expand_as(mean))
         return TokenLaw(mean, None)
 
-    def set_sigma(self, sigma: Tensor) -> None:
+    @property
+    def noise_scale(self) -> NoiseScale | None:
+        """What a patch's white noise is multiplied by, in units of the window's; None: a point forecast or learned."""
+        if not hasattr(self, "sigma"):
+            return None
+        if not hasattr(self, "correlation_factor"):
+            return StepScale(self.sigma)
+        return PatchScale(self.sigma[:, None] * self.correlation_factor)
+
+    def set_sigma(self, sigma: Tensor, correlation: Tensor | None = None) -> None:
         """Make the forecast a law with these standard deviations in units of the window's: `sigma: (output_token_len)`.
+
+        correlation: (p p), of the steps' errors, p = output_token_len; None: they are independent.
 
         Raises
         ------
-        ValueError: when a value is not positive, the shape is another, or the model has a learned variance.
+        ValueError: when a value is not positive, a shape is another, the correlation is no positive definite matrix
+        with a diagonal of ones, or the model has a learned variance.
         """
-        if sigma.shape != (self.output_token_len,) or not (sigma > 0).all():
-            raise ValueError(f"sigma must be {self.output_token_len} positive values, got {sigma.tolist()}")
+        p = self.output_token_len
+        if sigma.shape != (p,) or not (sigma > 0).all():
+            raise ValueError(f"sigma must be {p} positive values, got {sigma.tolist()}")
         if hasattr(self, "head_logvar"):
             raise ValueError("this model has a learned variance; build it with sigma=None or 'calibrated'")
-        self.register_buffer("sigma", sigma.detach().to(self.head.weight))
-        self._hub_mixin_config["sigma"] = "calibrated"
+        weight = self.head.weight
+        self.register_buffer("sigma", sigma.detach().to(weight))
+        if hasattr(self, "correlation_factor"):
+            del self.correlation_factor
+        if correlation is not None:
+            self.register_buffer("correlation_factor", _factor(correlation.detach(), p).to(weight))
+        self._hub_mixin_config["sigma"] = "calibrated" if correlation is None else "correlated"
+
+
+def _factor(correlation: Tensor, p: int) -> Tensor:
+    """C of a correlation matrix C Cᵀ: (p p)."""
+    if correlation.shape != (p, p) or not torch.allclose(correlation.diagonal(), correlation.new_ones(p), atol=1e-5):
+        raise ValueError(f"correlation must be ({p} {p}) with ones on its diagonal, got {tuple(correlation.shape)}")
+    factor, info = torch.linalg.cholesky_ex(correlation.double())
+    if info:
+        raise ValueError("correlation must be positive definite: shrink it towards the diagonal")
+    return factor
 
 
 def log_variance_head(d_model: int, output_token_len: int) -> nn.Linear:

@@ -100,6 +100,6 @@ class TimerXLDraft(TimerXL):
             return TokenLaw(self.head(features), None)
         return TokenLaw(self.head_mean(features), clamp_log_variance(self.head_logvar(features)))
 
-    def set_sigma(self, sigma: Tensor) -> None:
+    def set_sigma(self, sigma: Tensor, correlation: Tensor | None = None) -> None:
         """Refused: a draft with a head for its variance has one, another is given the target's when it is used."""
         raise ValueError("a draft has no sigma of its own: share the target's, or use draft_stochastic=True")

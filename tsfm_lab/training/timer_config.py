@@ -43,7 +43,8 @@ class TimerConfig:
     activation: Literal["relu", "gelu"] = "relu"
     covariate: bool = False  # forecast the last variate from all others (multivariate windows)
     use_norm: bool = True
-    sigma: Literal["calibrated", "learned"] = "calibrated"  # the target's own: from validation errors, or a head
+    # the target's own law, from validation errors: σ of each step, or with their correlation; or a head
+    sigma: Literal["calibrated", "correlated", "learned"] = "calibrated"
 
     # draft
     draft_model: Literal["timer_xl_draft", "timer", "ttm"] = "timer_xl_draft"
@@ -51,16 +52,20 @@ class TimerConfig:
     draft_scale_n_heads: float | None = 0.25
     draft_scale_d_ff: float | None = 0.25
     draft_scale_e_layers: float | None = 0.25
+    draft_dropout: float | None = None  # None: the target's
     draft_stochastic: bool = True  # mean and log-variance, trained by likelihood; else a mean, by squared error
     pretrain_model_path: str = ""  # a pretrained draft (folder or .pth) to begin from; "": pretrain one
 
     # training
     train_epochs: int = 10  # of the target
+    refine_epochs: int = 0  # of the target after that, by the likelihood of its correlated law
     pretrain_epochs: int = 15  # of the draft on pretrain_data; 0: none
     distill_epochs: int = 15  # of the draft on data
     epoch_steps: int | None = None  # optimiser steps of an epoch; None: one pass over the windows
+    draft_epoch_steps: int | None = None  # of the draft's; None: epoch_steps
     batch_size: int = 32  # windows
     learning_rate: float = 1e-4
+    refine_learning_rate: float = 1e-4
     draft_learning_rate: float = 1e-4
     weight_decay: float = 0.0
     cosine: bool = True  # learning rate an epoch; else ·lr_decay an epoch
@@ -75,7 +80,7 @@ class TimerConfig:
     distill_target_ckpt: str = ""  # a trained target (folder or .pth); "": train one
     draft_nll_var_reg: float = 0.01
     draft_teacher_noise: float = 0.05  # standard deviation, in standardised units
-    draft_input_noise: float = 0.0  # at most, on what both read behind norm_prefix_len, in units of the window's
+    draft_windows: int = 0  # distil on so many windows that the target drew behind norm_prefix_len; 0: on the data's
 
     # machine: nothing here changes what is computed
     device: Literal["auto", "cpu", "gpu"] = unhashed("auto")
@@ -94,10 +99,28 @@ class TimerConfig:
             raise ValueError(f"test_pred_len must name horizons of at least 1 step, got {self.test_pred_len}")
         if not self.is_training and not self.test_dir:
             raise ValueError("is_training=False tests a checkpoint: name its folder with test_dir")
-        if self.sigma == "learned" and self.model != "timer_xl":
-            raise ValueError(f"sigma='learned' needs model='timer_xl', got {self.model!r}")
+        if self.sigma != "calibrated" and self.model != "timer_xl":
+            raise ValueError(f"sigma={self.sigma!r} needs model='timer_xl', got {self.model!r}")
+        if self.refine_epochs and self.sigma != "correlated":
+            raise ValueError(f"refine_epochs needs sigma='correlated', got {self.sigma!r}")
+        if self.draft_windows and (self.norm_prefix_len is None or self.draft_stochastic or self.multivariate):
+            raise ValueError(
+                "draft_windows are drawn behind norm_prefix_len steps of one variate, for a draft without a variance: "
+                f"got norm_prefix_len={self.norm_prefix_len}, multivariate={self.multivariate}, "
+                f"draft_stochastic={self.draft_stochastic}"
+            )
         if self.covariate and not self.multivariate:
             raise ValueError("covariate=True needs multivariate=True: one variate has no covariates")
+
+    @property
+    def context_len(self) -> int:
+        """Steps that a forecast is made from."""
+        return self.seq_len
+
+    @property
+    def dropout_of_draft(self) -> float:
+        """The draft's rate of dropout: its own, or the target's."""
+        return self.dropout if self.draft_dropout is None else self.draft_dropout
 
 
 @dataclass(frozen=True)
@@ -122,6 +145,11 @@ class SpeculativeConfig(TimerConfig):
             raise ValueError(f"spec_sigma must be positive, got {self.spec_sigma}; None takes the target's own")
         if self.spec_accept_bias < 1:
             raise ValueError(f"spec_accept_bias must be at least 1, got {self.spec_accept_bias}")
+
+    @property
+    def context_len(self) -> int:
+        """Steps that are read before the first is decoded: what training normalises by, where it does."""
+        return self.norm_prefix_len or self.seq_len
 
 
 # the source's name → the field that has its effect

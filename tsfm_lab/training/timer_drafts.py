@@ -42,7 +42,7 @@ def make_draft_of_kind(kind: str, config: TimerConfig, target: TimerXL) -> Patch
         return FeatureDraft.of(target, hidden=scaled["d_model"])
     if kind == "stu":
         widths = {name: scaled[name] for name in ("d_model", "d_ff", "e_layers")}
-        return STUForecaster(**sizes, **widths, dropout=config.dropout)
+        return STUForecaster(**sizes, **widths, dropout=config.dropout_of_draft)
     raise ValueError(f"draft must be one of {', '.join(KINDS)}, got {kind!r}")
 
 

@@ -2,9 +2,11 @@
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
-from tsfm_lab.models.patch_forecaster import TokenLaw
+from tsfm_lab.models.patch_forecaster import Statistics, TokenLaw
+from tsfm_lab.nn.noise_scale import NoiseScale
 
 FLOOR = -5.0  # log-variance below which the regulariser acts
 
@@ -31,3 +33,14 @@ def distillation_loss(law: TokenLaw, teacher: Tensor, *, var_reg: float, extra_v
     if law.logvar is None:
         return F.mse_loss(law.mean, teacher)
     return gaussian_nll(law, teacher, extra_variance) + var_reg * variance_penalty(law.logvar)
+
+
+def law_distance(scale: NoiseScale, difference: Tensor, statistics: Statistics) -> Tensor:
+    """δ = ‖S⁻¹ d‖ of each patch, in standard deviations of a law with noise S e in units of the window's.
+
+    `difference: (b n·p c)`, in the data's units `-> (b n c)`. Of two means it is what acceptance depends on, and δ²/2
+    is the divergence of the laws; of a mean and the truth, δ²/2 is the law's negative log-likelihood up to a constant.
+    """
+    p = scale.sigma.shape[-1]
+    patches = rearrange(difference / statistics.stdev, "b (n p) c -> b n c p", p=p)
+    return scale.whiten(patches).norm(dim=-1)

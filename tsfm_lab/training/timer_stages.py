@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from safetensors.torch import load_file, save
+from torch.utils.data import DataLoader, TensorDataset
 
 from tsfm_lab.models.patch_forecaster import PatchForecaster
 from tsfm_lab.models.timer import Timer
@@ -13,11 +14,14 @@ from tsfm_lab.models.timer_xl import TimerXL
 from tsfm_lab.models.timer_xl_draft import TimerXLDraft
 from tsfm_lab.models.ttm import TinyTimeMixer
 from tsfm_lab.runs import RunDirectory
-from tsfm_lab.training.calibration import calibrate_sigma
+from tsfm_lab.runs.files import atomic_write
+from tsfm_lab.training.calibration import calibrate_covariance, calibrate_sigma
 from tsfm_lab.training.timer_config import TimerConfig
 from tsfm_lab.training.timer_data import WindowData, make_windows, some_windows
+from tsfm_lab.training.timer_draws import draw_windows
 from tsfm_lab.training.timer_task import Optimisation, train_timer
 
+CALIBRATION_WINDOWS = 2048  # at most
 TARGETS = {"timer_xl": TimerXL, "timer": Timer}
 
 
@@ -32,7 +36,7 @@ def make_draft(config: TimerConfig) -> PatchForecaster:
     torch.manual_seed(config.seed)
     draft = TimerXLDraft(**_draft_sizes(config))
     sizes = {"input_token_len": config.input_token_len, "output_token_len": config.output_token_len}
-    shared = {**sizes, "dropout": config.dropout, "use_norm": config.use_norm}
+    shared = {**sizes, "dropout": config.dropout_of_draft, "use_norm": config.use_norm}
     if config.draft_model == "timer":
         return Timer(**shared, **draft.hyperparameters, activation=config.activation)
     if config.draft_model == "ttm":
@@ -54,8 +58,28 @@ def train_target(config: TimerConfig, run: RunDirectory) -> PatchForecaster:
 
 
 def with_sigma(config: TimerConfig, target: TimerXL) -> TimerXL:
-    """The target with the σ that makes its forecast a law: its learned one, or one from its errors on validation."""
-    return target if config.sigma == "learned" else calibrate_sigma(target, validation_batches(config))
+    """The target with what makes its forecast a law: a learned σ, or σ or a covariance from its validation errors."""
+    if config.sigma == "learned":
+        return target
+    calibrate = calibrate_covariance if config.sigma == "correlated" else calibrate_sigma
+    return calibrate(target, calibration_batches(config))
+
+
+def refine_target(config: TimerConfig, run: RunDirectory, target: TimerXL) -> TimerXL:
+    """A calibrated target trained on by the likelihood of its correlated law, in run/target-refined, calibrated anew.
+
+    Squared error weighs a patch's common error alone, as it is so much the largest; the likelihood weighs every
+    direction of the patch by its own variance. Without config.refine_epochs, or config.is_training, the target itself.
+    """
+    if not (config.refine_epochs and config.is_training):
+        return target
+    data, validation = _data(config, config.data)
+    how = _optimisation(config, config.refine_epochs, config.refine_learning_rate)
+    child = run.child("target-refined")
+    refined = train_timer(
+        deepcopy(target), data, validation, child, how, device=config.device, title="target, by likelihood"
+    )
+    return with_sigma(config, refined)
 
 
 def pretrain_draft(config: TimerConfig, run: RunDirectory) -> PatchForecaster:
@@ -87,12 +111,18 @@ def distill_draft(
     """
     if not config.is_training:
         return deepcopy(draft).eval()
-    data, validation = _data(config, config.data)
-    how = _optimisation(config, config.distill_epochs, config.draft_learning_rate)
+    how = _optimisation(config, config.distill_epochs, config.draft_learning_rate, config.draft_epoch_steps)
     noise, var_reg = config.draft_teacher_noise, config.draft_nll_var_reg
     child = run.child(name, draft_teacher_noise=noise, draft_nll_var_reg=var_reg)
-    teaching = {"teacher": target, "teacher_noise": noise, "var_reg": var_reg, "input_noise": config.draft_input_noise}
-    teaching = teaching if config.distill else {}
+    if config.distill and config.draft_windows:
+        data = WindowData(
+            _drawn(config, run, target, "train", config.draft_windows), config.batch_size, seed=config.seed
+        )
+        validation = some_windows(_drawn(config, run, target, "val", config.max_val_windows), None, config.batch_size)
+        teaching = {"drawn_by": target}
+    else:
+        data, validation = _data(config, config.data)
+        teaching = {"teacher": target, "teacher_noise": noise, "var_reg": var_reg} if config.distill else {}
     return train_timer(deepcopy(draft), data, validation, child, how, **teaching, device=config.device, title=name)
 
 
@@ -114,13 +144,19 @@ def load_checkpoint(path: str, model: PatchForecaster, file_name: str = "checkpo
     return found
 
 
-def validation_batches(config: TimerConfig) -> DataLoader:
-    """The validation windows of config.data, as training uses them."""
-    return _data(config, config.data)[1]
+def calibration_batches(config: TimerConfig) -> DataLoader:
+    """Validation windows of the context that is forecast from, and the patch after each."""
+    sizes = {**_window_sizes(config), "seq_len": config.context_len, "autoregressive": False}
+    windows = make_windows(config.data, "val", multivariate=config.multivariate, **sizes)
+    return some_windows(windows, CALIBRATION_WINDOWS, 64)
+
+
+def _window_sizes(config: TimerConfig) -> dict[str, int]:
+    return {name: getattr(config, name) for name in ("seq_len", "input_token_len", "output_token_len")}
 
 
 def _data(config: TimerConfig, names: str | tuple[str, ...], **options: Any) -> tuple[WindowData, DataLoader]:
-    sizes = {name: getattr(config, name) for name in ("seq_len", "input_token_len", "output_token_len")}
+    sizes = _window_sizes(config)
     sizes |= {"multivariate": config.multivariate, "seed": config.seed, **options}
     fraction = {} if config.subset_rand_ratio == 1 else {"fraction": config.subset_rand_ratio}
     train = make_windows(names, "train", **sizes, **fraction)
@@ -129,10 +165,27 @@ def _data(config: TimerConfig, names: str | tuple[str, ...], **options: Any) -> 
     return data, some_windows(val, config.max_val_windows, config.batch_size)
 
 
-def _optimisation(config: TimerConfig, epochs: int, learning_rate: float) -> Optimisation:
-    shared = ("epoch_steps", "batch_size", "weight_decay", "cosine", "tmax", "lr_decay", "patience")
+def _drawn(config: TimerConfig, run: RunDirectory, target: TimerXL, part: str, count: int | None) -> TensorDataset:
+    """Windows of a part of the data that the target drew, kept in the run's directory for all its drafts."""
+    file = run.path / f"drawn-{part}.safetensors"
+    if not file.exists():
+        windows = make_windows(config.data, part, multivariate=False, **_window_sizes(config))
+        count = len(windows) if count is None else count
+        x, y = draw_windows(target.cpu(), windows, count, context=config.norm_prefix_len, seed=config.seed).tensors
+        with atomic_write(file, "wb") as stream:
+            stream.write(save({"x": x, "y": y}))
+    drawn = load_file(file)
+    return TensorDataset(drawn["x"], drawn["y"])
+
+
+def _optimisation(
+    config: TimerConfig, epochs: int, learning_rate: float, epoch_steps: int | None = None
+) -> Optimisation:
+    shared = ("batch_size", "weight_decay", "cosine", "tmax", "lr_decay", "patience")
     shared += ("norm_prefix_len", "valid_last", "seed")
-    return Optimisation(epochs=epochs, learning_rate=learning_rate, **{name: getattr(config, name) for name in shared})
+    steps = epoch_steps or config.epoch_steps
+    values = {name: getattr(config, name) for name in shared}
+    return Optimisation(epochs=epochs, epoch_steps=steps, learning_rate=learning_rate, **values)
 
 
 def _target_sizes(config: TimerConfig) -> dict[str, Any]:
@@ -144,6 +197,7 @@ def _target_sizes(config: TimerConfig) -> dict[str, Any]:
 
 
 def _draft_sizes(config: TimerConfig) -> dict[str, Any]:
-    names = ("input_token_len", "output_token_len", "d_model", "n_heads", "d_ff", "e_layers", "dropout", "activation")
+    names = ("input_token_len", "output_token_len", "d_model", "n_heads", "d_ff", "e_layers", "activation")
     scales = ("draft_scale_d_model", "draft_scale_n_heads", "draft_scale_d_ff", "draft_scale_e_layers")
-    return {name: getattr(config, name) for name in (*names, *scales, "draft_stochastic", "covariate", "use_norm")}
+    sizes = {name: getattr(config, name) for name in (*names, *scales, "draft_stochastic", "covariate", "use_norm")}
+    return {**sizes, "dropout": config.dropout_of_draft}

@@ -13,11 +13,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from tsfm_lab.models.patch_forecaster import PatchForecaster, Statistics, TokenLaw, check_pair
+from tsfm_lab.models.timer_xl import TimerXL
 from tsfm_lab.runs import RunDirectory
 from tsfm_lab.training.best_weights import KeepsBest
 from tsfm_lab.training.recorder import Validation
 from tsfm_lab.training.timer_data import WindowData
-from tsfm_lab.training.timer_losses import distillation_loss, gaussian_nll
+from tsfm_lab.training.timer_losses import distillation_loss, gaussian_nll, law_distance
 from tsfm_lab.training.trainer import TrainerOptions, fit
 
 LOWEST_LR = 1e-8
@@ -59,7 +60,9 @@ class Optimisation:
 class TimerTraining(KeepsBest):
     """Squared error of the forecasts after all tokens (Timer-XL, arXiv:2410.04803, Eq. 9), with early stopping.
 
-    A target with a learned σ is trained by its likelihood instead; a draft's variance is left to the distillation.
+    A target with a learned σ is trained by its likelihood instead, one with a patch covariance by both: MSE + δ²/p. The
+    first sees little but a patch's common error, the largest; the likelihood sees every direction by its own variance,
+    and the common one as one of many. A draft's variance is left to the distillation.
     The best weights on validation are the module's when training ends. A step's random draws depend on (seed, step).
 
     Parameters
@@ -86,11 +89,16 @@ class TimerTraining(KeepsBest):
 
     def loss(self, x: Tensor, y: Tensor, last_token: bool) -> Tensor:
         """What is minimised; in evaluation mode without random draws."""
-        law = self.module.law(x, self.statistics(x))
+        statistics = self.statistics(x)
+        law = self.module.law(x, statistics)
         mean, y = self.compared(law.mean, y, last_token)
-        if self.module.config.get("sigma") != "learned":
-            return F.mse_loss(mean, y)
-        return gaussian_nll(TokenLaw(mean, self.compared(law.logvar, y, last_token)[0]), y)
+        how = self.module.config.get("sigma")
+        if how == "correlated":
+            distance = law_distance(self.module.noise_scale, mean - y, statistics)
+            return F.mse_loss(mean, y) + distance.square().mean() / self.module.output_token_len
+        if how == "learned":
+            return gaussian_nll(TokenLaw(mean, self.compared(law.logvar, y, last_token)[0]), y)
+        return F.mse_loss(mean, y)
 
     def statistics(self, x: Tensor) -> Statistics:
         """The window's mean and standard deviation, from its first norm_prefix_len steps where that is set.
@@ -152,8 +160,6 @@ class TimerDistillation(TimerTraining):
     teacher: frozen; reads the same windows, with the same statistics.
     teacher_noise: standard deviation, in the data's (standardised) units.
     var_reg: weight of the penalty on small variances.
-    input_noise: largest standard deviation, in units of each window's, of noise on what teacher and draft read behind
-        norm_prefix_len; a row's is uniform below it. A decoder that draws goes on from draws, which no window is like.
     """
 
     def __init__(
@@ -163,25 +169,19 @@ class TimerDistillation(TimerTraining):
         teacher: PatchForecaster,
         teacher_noise: float = 0.05,
         var_reg: float = 0.01,
-        input_noise: float = 0.0,
     ):
         super().__init__(module, *args)
         check_pair(module, teacher)
-        if min(teacher_noise, var_reg, input_noise) < 0:
-            raise ValueError(
-                "teacher_noise, var_reg and input_noise must not be negative, got "
-                f"{teacher_noise}, {var_reg} and {input_noise}"
-            )
+        if min(teacher_noise, var_reg) < 0:
+            raise ValueError(f"teacher_noise and var_reg must not be negative, got {teacher_noise} and {var_reg}")
         self._teacher = (teacher.eval(),)  # in a tuple: neither trained nor saved with the draft
-        self.teacher_noise, self.var_reg, self.input_noise = teacher_noise, var_reg, input_noise
+        self.teacher_noise, self.var_reg = teacher_noise, var_reg
 
     def on_fit_start(self) -> None:
         self._teacher[0].to(self.device)
 
     def loss(self, x: Tensor, y: Tensor, last_token: bool) -> Tensor:
         statistics = self.statistics(x)
-        if self.module.training and self.input_noise:
-            x = self._disturb(x, statistics)
         with torch.no_grad():
             teacher = self._teacher[0](x, statistics)
         law = self.module.law(x, statistics)
@@ -192,11 +192,29 @@ class TimerDistillation(TimerTraining):
         extra = 0.0 if self.module.training else self.teacher_noise**2
         return distillation_loss(TokenLaw(mean, logvar), teacher, var_reg=self.var_reg, extra_variance=extra)
 
-    def _disturb(self, x: Tensor, statistics: Statistics) -> Tensor:
-        """x with noise behind the prefix: (b t c) -> (b t c)."""
-        scale = self.input_noise * torch.rand(len(x), 1, 1, device=x.device) * statistics.stdev
-        behind = torch.arange(x.shape[1], device=x.device) >= (self.optimisation.norm_prefix_len or 0)
-        return x + scale * behind[:, None] * torch.randn_like(x)
+
+class DrawnDistillation(TimerTraining):
+    """A draft learns its target's law behind windows that the target drew (`timer_draws.draw_windows`): the mean of δ.
+
+    δ = ‖S⁻¹(μ_p − μ_q)‖, S the target's noise, which the draft shares: a draft stands with probability 2Φ(−δ/2).
+
+    Parameters
+    ----------
+    target: its noise scale is shared.
+    """
+
+    def __init__(self, module: PatchForecaster, *args: Any, target: TimerXL):
+        super().__init__(module, *args)
+        check_pair(module, target)
+        self._target = (target,)  # in a tuple: neither trained nor saved with the draft
+
+    def on_fit_start(self) -> None:
+        self._target[0].to(self.device)
+
+    def loss(self, x: Tensor, y: Tensor, last_token: bool) -> Tensor:
+        statistics = self.statistics(x)
+        mean, y = self.compared(self.module(x, statistics), y, last_token)
+        return law_distance(self._target[0].noise_scale, mean - y, statistics).mean()
 
 
 def train_timer(
@@ -209,11 +227,13 @@ def train_timer(
     teacher: PatchForecaster | None = None,
     teacher_noise: float = 0.0,
     var_reg: float = 0.0,
-    input_noise: float = 0.0,
+    drawn_by: TimerXL | None = None,
     device: str = "auto",
     title: str = "",
 ) -> PatchForecaster:
     """Train `module`, or distil it from `teacher`, in a run directory; go on where an earlier attempt stopped.
+
+    drawn_by: the target that drew the windows, in `data` and `validation` both: `DrawnDistillation`.
 
     Returns the module with its best weights on validation, in evaluation mode; they are also in run.path/"model".
     metrics.csv has a row for every step, `val_loss` before the first epoch and after each.
@@ -223,11 +243,12 @@ def train_timer(
     module.train()  # Lightning leaves the mode as it finds it
     steps_per_epoch = optimisation.epoch_steps or data.batches.steps_per_pass
     arguments = (module, optimisation, validation, steps_per_epoch)
-    if teacher is None:
-        task = TimerTraining(*arguments)
+    if drawn_by is not None:
+        task = DrawnDistillation(*arguments, target=drawn_by)
+    elif teacher is not None:
+        task = TimerDistillation(*arguments, teacher=teacher, teacher_noise=teacher_noise, var_reg=var_reg)
     else:
-        noise = {"teacher_noise": teacher_noise, "input_noise": input_noise}
-        task = TimerDistillation(*arguments, teacher=teacher, var_reg=var_reg, **noise)
+        task = TimerTraining(*arguments)
     max_steps = optimisation.epochs * steps_per_epoch
     options = TrainerOptions(max_steps=max_steps, device=device, checkpoint_steps=steps_per_epoch, log_lines=3)
     fit(task, data, run, options, validation=Validation(task.validate, ("loss",), steps_per_epoch), title=title)

@@ -1,10 +1,13 @@
 """The speculative bench: its bars, its models' windows and the peer's place. No test measures a time."""
 
 import pytest
+import torch
 
-from tsfm_lab.bench.speculative import DRAFT, MODES, SPEED_BARS, check_bars, main
-from tsfm_lab.bench.speculative_models import BENCH_CONFIG, CONTEXT, DRAFTS, HORIZON
+from tsfm_lab.bench.speculative import CANDIDATES, DRAFT, SPEED_BARS, STRIDE, Bench, check_bars, main
+from tsfm_lab.bench.speculative_law import gaussian_crps, sum_sigma
+from tsfm_lab.bench.speculative_models import BENCH_CONFIG, CONTEXT, DRAFTS, HORIZON, PUBLISHED
 from tsfm_lab.bench.speculative_peer import make_stride_decode
+from tsfm_lab.nn.noise_scale import PatchScale, StepScale
 from tsfm_lab.training.timer_stages import make_draft, make_target
 
 
@@ -14,10 +17,47 @@ def test_a_target_learns_on_its_context_and_what_it_will_read_behind_it():
     assert (BENCH_CONFIG.d_model, BENCH_CONFIG.e_layers, BENCH_CONFIG.data) == (256, 8, "ETTh1")
 
 
-def test_every_mode_has_a_trained_draft():
-    assert {kind for kind, _ in MODES.values()} <= set(DRAFTS)
+MODES = ("sweep", "tolerance", "exact", "exact, block", "sweep, timer_xl_draft", "stride")
+
+
+def with_choice(rows):
+    bench = object.__new__(Bench)
+    bench.chosen = rows
+    return bench
+
+
+def test_what_was_chosen_on_validation_stands_for_its_mode():
+    rows = [
+        {"mode": mode, "draft": draft, "of": of, "chosen": of == 0 and draft == "linear"}
+        for mode, settings in CANDIDATES.items()
+        for draft in ("linear", "stu")
+        for of in range(len(settings))
+    ]
+    modes = with_choice(rows).modes
+    assert set(modes) == set(MODES)
+    assert modes["exact"] == ("linear", CANDIDATES["exact"][0])
+    assert modes["exact, block"][1].block
     assert DRAFT in DRAFTS
-    assert {how.mode for _, how in MODES.values()} == {"exact", "tolerance", "sweep", "stride"}
+    assert STRIDE[0] == PUBLISHED not in DRAFTS
+
+
+def test_modes_without_a_choice_are_refused():
+    with pytest.raises(ValueError, match="measure the item choice first"):
+        _ = with_choice([]).modes
+
+
+def test_the_crps_of_a_gaussian_is_its_integral():
+    error, sigma = torch.tensor([0.7, -2.0]).double(), torch.tensor(1.3).double()
+    t = torch.linspace(-20, 20, 400_001, dtype=torch.float64)
+    for e, found in zip(error, gaussian_crps(error, sigma), strict=True):
+        integral = torch.trapezoid((torch.special.ndtr(t / sigma) - (t >= e).double()).square(), t)
+        assert found.item() == pytest.approx(integral.item(), abs=2e-4)  # steps of 1e-4
+
+
+def test_a_sum_varies_by_all_entries_of_the_covariance():
+    factor = torch.linalg.cholesky(torch.tensor([[2.0, 0.9], [0.9, 1.0]]))
+    assert sum_sigma(PatchScale(factor)).item() == pytest.approx(4.8**0.5)
+    assert sum_sigma(StepScale(torch.tensor([3.0, 4.0]))).item() == pytest.approx(5.0)
 
 
 def test_speeds_are_held_to_both_baselines_at_batch_one():
@@ -65,4 +105,10 @@ def test_a_folder_without_the_peer_is_refused(tmp_path):
 def test_an_unknown_item_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["energy"])
-    assert "known: accuracy, modes, drafts, exact" in capsys.readouterr().err
+    assert "known: choice, law, accuracy, modes, drafts, exact" in capsys.readouterr().err
+
+
+def test_an_unknown_draft_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["exact", "--drafts", "oracle"])
+    assert "timer_xl_draft" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from tsfm_lab.decoding import coupling
 from tsfm_lab.decoding.block import draw_residual_gaussian, residual_mass
 from tsfm_lab.decoding.coupling import acceptance_rate, couple, couple_gaussians, draw_residual, reflect
 from tsfm_lab.decoding.laws import Gaussian, GaussianMixture
+from tsfm_lab.nn.noise_scale import PatchScale, StepScale
 
 N = 200_000  # draws: standard error of a mean .0022, of a rate at most .0011
 
@@ -26,33 +27,72 @@ def is_standard_normal(z):
     return scores.abs().max() < 4.5 and all(stats.kstest(column, "norm").pvalue > 1e-4 for column in z.T.numpy())
 
 
+def make_scale(p, correlated):
+    """σ from ½ to 2, and, correlated, errors that go together as .8^|i−j|."""
+    sigma, steps = torch.linspace(0.5, 2.0, p), torch.arange(p)
+    if not correlated:
+        return StepScale(sigma)
+    correlation = 0.8 ** (steps[:, None] - steps).abs().double()
+    return PatchScale(sigma[:, None] * torch.linalg.cholesky(correlation).float())
+
+
+@pytest.mark.parametrize("correlated", [False, True])
 @pytest.mark.parametrize("p", [1, 4, 96])
 @pytest.mark.parametrize("delta", [0.1, 1.0, 2.5])
-def test_acceptance_is_two_phi_of_minus_half_delta_whatever_the_patch_length(p, delta, generator):
-    sigma = torch.linspace(0.5, 2.0, p)
+def test_acceptance_is_two_phi_of_minus_half_delta_whatever_the_patch_and_its_covariance(
+    p, delta, correlated, generator
+):
+    scale = make_scale(p, correlated)
     direction = torch.randn(p, generator=generator)
     mu_q = torch.randn(p, generator=generator)
-    mu_p = mu_q + sigma * delta * direction / direction.norm()
+    mu_p = mu_q + scale.spread(delta * direction / direction.norm())
     n = N // 10
     e = torch.randn(n, p, generator=generator)
-    _, kept = couple_gaussians(mu_p.expand(n, p), mu_q.expand(n, p), sigma, e, generator)
+    _, kept = couple_gaussians(mu_p.expand(n, p), mu_q.expand(n, p), scale, e, generator)
     rate = acceptance_rate(torch.tensor(delta)).item()
     assert rate == pytest.approx(2 * stats.norm.cdf(-delta / 2), abs=1e-6)
     assert kept.float().mean().item() == pytest.approx(rate, abs=4.5 * (rate * (1 - rate) / n) ** 0.5)
 
 
-def test_kept_or_reflected_draws_have_the_law_of_the_target(generator):
-    mu_p, mu_q, sigma = torch.tensor([1.0, -0.5, 0.2]), torch.tensor([0.2, 0.3, 0.0]), torch.tensor([0.5, 1.0, 2.0])
+@pytest.mark.parametrize("correlated", [False, True])
+def test_kept_or_reflected_draws_have_the_law_of_the_target(correlated, generator):
+    mu_p, mu_q, scale = torch.tensor([1.0, -0.5, 0.2]), torch.tensor([0.2, 0.3, 0.0]), make_scale(3, correlated)
     e = torch.randn(N, 3, generator=generator)
-    y, kept = couple_gaussians(mu_p.expand(N, 3), mu_q.expand(N, 3), sigma, e, generator)
-    assert 0.1 < kept.float().mean() < 0.9
-    assert is_standard_normal((y - mu_p) / sigma)
+    y, kept = couple_gaussians(mu_p.expand(N, 3), mu_q.expand(N, 3), scale, e, generator)
+    assert 0.03 < kept.float().mean() < 0.9
+    assert is_standard_normal(scale.whiten(y - mu_p))
+
+
+def test_a_reflected_draw_has_what_the_residual_lacks(generator):
+    """Where x is refused, y has the density (p − q)₊: seen along u, in whitened coordinates, it ends at δ/2."""
+    mu_p, mu_q, scale = torch.tensor([1.0, -0.5, 0.2]), torch.zeros(3), make_scale(3, correlated=True)
+    e = torch.randn(N, 3, generator=generator)
+    y, kept = couple_gaussians(mu_p.expand(N, 3), mu_q.expand(N, 3), scale, e, generator)
+    Delta = scale.whiten(mu_p - mu_q)
+    delta = Delta.norm().item()
+    along = (scale.whiten(y[~kept] - mu_q) @ Delta / delta).numpy()
+    assert along.min() > delta / 2 - 1e-4
+    mass = 1 - 2 * stats.norm.cdf(-delta / 2)
+
+    def cdf(t):
+        return (stats.norm.cdf(t, delta) - stats.norm.cdf(t) + mass) / mass
+
+    assert stats.kstest(along, cdf).pvalue > 1e-4
+
+
+def test_spreading_undoes_whitening_and_has_the_covariance():
+    for correlated in (False, True):
+        scale, d = make_scale(5, correlated), torch.randn(7, 5)
+        torch.testing.assert_close(scale.spread(scale.whiten(d)), d, rtol=1e-4, atol=1e-5)  # float32
+    torch.testing.assert_close(scale.spread(torch.eye(5)).T, scale.factor)
+    torch.testing.assert_close(scale.sigma, torch.linspace(0.5, 2.0, 5))
+    assert scale.log_det().item() == pytest.approx(torch.logdet(scale.factor).item(), abs=1e-5)
 
 
 def test_a_refused_draw_replaced_by_one_of_p_has_another_law(generator):
-    mu_p, mu_q, sigma = torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([1.0])
+    mu_p, mu_q = torch.tensor([1.0]), torch.tensor([0.0])
     e = torch.randn(N, 1, generator=generator)
-    y, kept = couple_gaussians(mu_p.expand(N, 1), mu_q.expand(N, 1), sigma, e, generator)
+    y, kept = couple_gaussians(mu_p.expand(N, 1), mu_q.expand(N, 1), StepScale(torch.ones(1)), e, generator)
     y = torch.where(kept[:, None], y, mu_p + torch.randn(N, 1, generator=generator))
     assert not is_standard_normal(y - mu_p)
 
@@ -134,15 +174,16 @@ def test_the_residuals_mass_equals_the_integral(c, delta):
     assert mass.item() == pytest.approx(integral.item(), abs=1e-7)  # trapezoids of 7e-5
 
 
+@pytest.mark.parametrize("correlated", [False, True])
 @pytest.mark.parametrize("c", [1.0, 0.4])
-def test_draws_of_the_gaussian_residual_have_its_law(c, generator):
-    mu_p, mu_q, sigma = torch.tensor([0.6, -0.8]), torch.zeros(2), torch.tensor([1.0, 2.0])
+def test_draws_of_the_gaussian_residual_have_its_law(c, correlated, generator):
+    mu_p, mu_q, scale = torch.tensor([0.6, -0.8]), torch.zeros(2), make_scale(2, correlated)
     n = 50_000
     log_c = torch.tensor(c).log().expand(n)
-    y = draw_residual_gaussian(mu_p.expand(n, 2), mu_q.expand(n, 2), sigma, log_c, generator)
-    Delta = (mu_p - mu_q) / sigma
+    y = draw_residual_gaussian(mu_p.expand(n, 2), mu_q.expand(n, 2), scale, log_c, generator)
+    Delta = scale.whiten(mu_p - mu_q)
     delta = Delta.norm()
-    z = (y - mu_q) / sigma
+    z = scale.whiten(y - mu_q)
     along = (z @ Delta / delta).numpy()
     edge = (delta / 2 - torch.tensor(c).log() / delta).item()
     mass = residual_mass(torch.tensor(c).log(), delta).item()
@@ -158,5 +199,5 @@ def test_draws_of_the_gaussian_residual_have_its_law(c, generator):
 
 def test_residual_draws_far_in_the_tail_stay_in_their_support(generator):
     mu_p, log_c = torch.full((1000, 1), 0.3), torch.full((1000,), -6.0)
-    y = draw_residual_gaussian(mu_p, torch.zeros(1000, 1), torch.ones(1), log_c, generator)
+    y = draw_residual_gaussian(mu_p, torch.zeros(1000, 1), StepScale(torch.ones(1)), log_c, generator)
     assert y.min() >= 0.15 + 6 / 0.3 - 1e-4  # float32

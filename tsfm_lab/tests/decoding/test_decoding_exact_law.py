@@ -4,12 +4,13 @@ import pytest
 import torch
 from scipy import stats
 
-from tsfm_lab.decoding.context import freeze
+from tsfm_lab.decoding.context import freeze, thaw
 from tsfm_lab.decoding.costs import Costs
 from tsfm_lab.decoding.laws import standard_normal
 from tsfm_lab.decoding.speculation import Speculation
 from tsfm_lab.decoding.speculative import SpeculativeDecoder
 from tsfm_lab.decoding.tracing import Trace
+from tsfm_lab.nn.noise_scale import StepScale
 from tsfm_lab.tests.decoding.tiny_timer import KINDS, P, make_context, make_draft, make_target
 
 N = 8_000  # paths of one context: standard error of a mean .011 σ; a biased rule is off by .1 σ and more
@@ -18,12 +19,13 @@ STEPS = 3
 
 @torch.no_grad()
 def innovations(target, paths, context):
-    """(y − μ_p(what came before))/σ of every value, uncached: independent N(0, 1) if and only if y has p's law."""
+    """S⁻¹(y − μ_p(what came before)) of every patch, uncached: independent N(0, 1) if and only if y has p's law."""
     tokens, statistics = freeze(target, context)
     drawn = target.normalise(paths, statistics)[..., 0].unflatten(1, (-1, P))
     law = target.token_law(target.encode_tokens(torch.cat([tokens, drawn[:, :-1]], dim=1)))
     first = tokens.shape[1] - 1
-    return ((drawn - law.mean[:, first:]) * torch.exp(-law.logvar[:, first:] / 2)).flatten(1).double()
+    scale = target.noise_scale or StepScale(torch.exp(law.logvar[:, first:] / 2))
+    return scale.whiten(drawn - law.mean[:, first:]).flatten(1).double()
 
 
 def worst_score(z):
@@ -48,9 +50,11 @@ HOW = {
 
 
 # 90 moments of 12 values: 4.5 standard errors are passed by chance in 1 of 1,600 tests, and the seed is fixed
+@pytest.mark.parametrize("correlated", [False, True])
 @pytest.mark.parametrize("name", HOW)
-def test_draws_have_the_targets_law(name):
-    target, trace = make_target(), Trace()
+def test_draws_have_the_targets_law(name, correlated):
+    # errors that go together have short directions, in which the random draft would never stand at this σ
+    target, trace = make_target(1.5 if correlated else 0.5, correlated=correlated), Trace()
     costs = Costs(draft=0.1, verify=(1.0, 1.1, 1.2))
     decoder = SpeculativeDecoder(target, make_draft("linear", target), Speculation(**HOW[name]), costs=costs)
     context, paths = draw(decoder, trace=trace)
@@ -82,12 +86,38 @@ def test_draws_have_the_targets_law_when_the_draft_has_a_variance_of_its_own(sig
     assert worst_score(innovations(target, paths, context)) < 4.5
 
 
+def draw_by_the_target_alone(target, seed):
+    """Patch by patch with a cache, no draft: (n h)."""
+    context, generator = make_context(1).expand(N, -1, -1), torch.Generator().manual_seed(seed)
+    new, statistics = freeze(target, context)
+    cache, drawn = target.new_cache(N, new.shape[1] + STEPS), []
+    for _ in range(STEPS):
+        mean = target.token_law(target.encode_tokens(new, cache)[:, -1:]).mean
+        new = mean + target.noise_scale.spread(standard_normal(mean, generator))
+        drawn.append(new)
+    return context, thaw(torch.cat(drawn, dim=1), statistics)
+
+
+@torch.no_grad()
+def test_the_target_alone_passes_the_same_test():
+    for seed, correlated in ((0, True), (1, True), (2, False)):
+        target = make_target(1.5, correlated=correlated)
+        context, paths = draw_by_the_target_alone(target, seed)
+        assert worst_score(innovations(target, paths, context)) < 4.5
+
+
+def test_a_law_of_independent_steps_is_not_that_of_correlated_ones():
+    target, alone = make_target(1.5, correlated=True), make_target(1.5)
+    context, paths = draw(SpeculativeDecoder(alone, make_draft("linear", alone), Speculation(k=2)))
+    assert worst_score(innovations(target, paths, context)) > 8
+
+
 def draw_from_p(rule):
     """The negative control: the same rule, but a refused token is replaced by a draw of p."""
 
     def judge(p, drafted, generator):
         verdict = rule(p, drafted, generator)
-        fresh = p.mean + drafted.sigma * standard_normal(p.mean, generator)
+        fresh = p.mean + drafted.scale.spread(standard_normal(p.mean, generator))
         stands = torch.arange(p.mean.shape[1]) < verdict.kept[:, None]
         read = torch.where(stands[..., None], verdict.read, fresh)
         return verdict._replace(read=read, forecast=read)
@@ -95,8 +125,9 @@ def draw_from_p(rule):
     return judge
 
 
-def test_the_test_sees_rejections_drawn_from_p():
-    target = make_target()
+@pytest.mark.parametrize("correlated", [False, True])
+def test_the_test_sees_rejections_drawn_from_p(correlated):
+    target = make_target(1.5 if correlated else 0.5, correlated=correlated)
     decoder = SpeculativeDecoder(target, make_draft("linear", target), Speculation(k=2))
     decoder.rule = draw_from_p(decoder.rule)
     context, paths = draw(decoder)

@@ -16,12 +16,13 @@ TOKENS = {"input_token_len": P, "output_token_len": P}
 KINDS = ("timer_xl_draft", "timer", "ttm", "early_exit", "feature", "linear", "stu")
 
 
-def make_target(sigma=0.5, **options):
+def make_target(sigma=0.5, *, correlated=False, **options):
     torch.manual_seed(0)
     sizes = {**TOKENS, "d_model": 16, "n_heads": 2, "d_ff": 32, "e_layers": 3, **options}
     target = TimerXL(**sizes, sigma="learned" if sigma == "learned" else None).eval()
     if isinstance(sigma, float):
-        target.set_sigma(torch.linspace(sigma, 1.5 * sigma, P))
+        correlation = 0.9 ** (torch.arange(P)[:, None] - torch.arange(P)).abs()
+        target.set_sigma(torch.linspace(sigma, 1.5 * sigma, P), correlation if correlated else None)
     return target
 
 

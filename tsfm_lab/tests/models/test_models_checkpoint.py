@@ -19,6 +19,7 @@ SIZES = {**TOKENS, "d_model": 16, "n_heads": 2, "d_ff": 24, "e_layers": 1}
 MODELS = [
     lambda: TimerXL(**SIZES),
     lambda: TimerXL(**SIZES, sigma="calibrated"),
+    lambda: TimerXL(**SIZES, sigma="correlated"),
     lambda: TimerXLDraft(**{**SIZES, "d_model": 64}, draft_stochastic=True),
     lambda: Timer(**SIZES),
     lambda: TimerBase(**SIZES),
@@ -47,6 +48,9 @@ def test_a_calibrated_sigma_survives_saving(x, tmp_path):
     model.set_sigma(torch.full((4,), 0.25))
     model.save_pretrained(tmp_path)
     assert torch.equal(TimerXL.from_pretrained(tmp_path).law(x).logvar, model.law(x).logvar)
+    model.set_sigma(torch.full((4,), 0.25), 0.5 * torch.ones(4, 4) + 0.5 * torch.eye(4))
+    model.save_pretrained(tmp_path)
+    assert torch.equal(TimerXL.from_pretrained(tmp_path).noise_scale.factor, model.noise_scale.factor)
 
 
 def rewrite(folder, change):

@@ -155,6 +155,32 @@ def test_calibrated_sigma_is_the_laws_standard_deviation_in_the_datas_units():
     assert model.config["sigma"] == "calibrated"
 
 
+def test_a_covariance_has_the_marginal_sigma_and_its_factor_is_saved():
+    model, x = small(), series()
+    sigma, correlation = torch.tensor([0.1, 0.2, 0.3, 0.4]), 0.5 * torch.ones(P, P) + 0.5 * torch.eye(P)
+    model.set_sigma(sigma, correlation)
+    factor = model.noise_scale.factor
+    torch.testing.assert_close(factor @ factor.T, sigma[:, None] * correlation * sigma)
+    torch.testing.assert_close(model.law(x).logvar[:, -P:].div(2).exp(), sigma[:, None] * model.statistics(x).stdev)
+    assert model.config["sigma"] == "correlated"
+    model.set_sigma(sigma)
+    assert model.config["sigma"] == "calibrated"
+    assert "correlation_factor" not in model.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("correlation", "message"),
+    [
+        (torch.eye(P + 1), r"correlation must be \(4 4\) with ones on its diagonal, got \(5, 5\)"),
+        (2 * torch.eye(P), "ones on its diagonal"),
+        (torch.ones(P, P), "must be positive definite: shrink it towards the diagonal"),
+    ],
+)
+def test_a_correlation_that_is_none_is_refused(correlation, message):
+    with pytest.raises(ValueError, match=message):
+        small().set_sigma(torch.ones(P), correlation)
+
+
 def test_learned_variance_starts_small_and_is_clamped():
     model = TimerXL(**SIZES, sigma="learned", use_norm=False).eval()
     assert (model.head_logvar.bias == -2).all()

@@ -37,13 +37,16 @@ def test_every_cell_of_the_sweep_is_a_setting_and_none_comes_twice():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"norm_prefix_len": None}, "norm_prefix_len is the context, in steps from 1 to below seq_len=195, got None"),
+        (
+            {"norm_prefix_len": None, "draft_windows": 0},
+            "norm_prefix_len is the context, in steps from 1 to below seq_len=195, got None",
+        ),
         ({"norm_prefix_len": 195}, "got 195"),
         ({"norm_prefix_len": 100}, "a context of whole tokens, got input_token_len=13"),
         ({"output_token_len": 26}, "tokens of one length"),
         ({"test_pred_len": (52,)}, "test_pred_len must be \\(104,\\)"),
-        ({"multivariate": True}, "one variate a row"),
-        ({"sigma": "learned"}, "it must be 'calibrated', got 'learned'"),
+        ({"multivariate": True, "draft_windows": 0}, "one variate a row"),
+        ({"sigma": "learned", "refine_epochs": 0}, "sigma must be 'calibrated' or 'correlated', got 'learned'"),
         ({"sweep_draft": ("ttm",)}, "sweep_draft must be among spec_drafts"),
     ],
 )

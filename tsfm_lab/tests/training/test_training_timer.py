@@ -22,7 +22,7 @@ from tsfm_lab.training.timer_data import (
     window_source,
 )
 from tsfm_lab.training.timer_losses import distillation_loss, gaussian_nll, variance_penalty
-from tsfm_lab.training.timer_task import Optimisation, TimerDistillation, TimerTraining, train_timer
+from tsfm_lab.training.timer_task import DrawnDistillation, Optimisation, TimerDistillation, TimerTraining, train_timer
 
 P = 4
 SIZES = {"input_token_len": P, "output_token_len": P, "d_model": 16, "n_heads": 2, "d_ff": 16, "e_layers": 1}
@@ -53,7 +53,7 @@ def batch(variates=1):
     return series[:, : 3 * P], series[:, P:]
 
 
-TEACHING = ("teacher", "teacher_noise", "var_reg", "input_noise")
+TEACHING = ("teacher", "teacher_noise", "var_reg", "target")
 
 
 def task(module=None, kind=TimerTraining, validation=(), **options):
@@ -188,20 +188,32 @@ def test_a_stochastic_draft_learns_the_likelihood_and_a_point_draft_the_squared_
         torch.testing.assert_close(loss, expected)
 
 
-def test_input_noise_disturbs_what_lies_behind_the_prefix_in_training_alone():
-    draft, (x, y) = small(TimerXLDraft, d_model=64, dropout=0.0), batch()
-    distillation = task(
-        draft, TimerDistillation, teacher=small().eval(), teacher_noise=0.0, input_noise=2.0, norm_prefix_len=P
-    )
-    seen = []
-    draft.law, law = lambda x, statistics: seen.append(x) or law(x, statistics), draft.law
-    for training in (True, True, False):
-        draft.train(training)
-        distillation.loss(x, y, False)
-    assert torch.equal(seen[0][:, :P], x[:, :P])
-    assert ((seen[0] - x)[:, P:].abs() > 0).all()
-    assert not torch.equal(seen[0], seen[1])
-    assert torch.equal(seen[2], x)
+def correlated(module):
+    """A module with the law of errors that go together: .6^|i−j|."""
+    steps = torch.arange(module.output_token_len)
+    module.set_sigma(torch.linspace(0.5, 1.0, len(steps)), 0.6 ** (steps[:, None] - steps).abs())
+    return module
+
+
+def test_a_target_with_a_covariance_is_trained_by_its_likelihood_and_the_squared_error():
+    module, (x, y) = correlated(small()).eval(), batch()
+    error = module(x) - y
+    patches = (error / module.statistics(x).stdev).detach().view(2, 3, P)
+    factor = module.sigma[:, None] * module.correlation_factor
+    law = torch.distributions.MultivariateNormal(torch.zeros(P), scale_tril=factor)
+    nll = (law.log_prob(torch.zeros(P)) - law.log_prob(patches)).mean()  # without its constant
+    torch.testing.assert_close(task(module).loss(x, y, False), error.square().mean() + 2 * nll / P)
+
+
+def test_a_draft_learns_the_distance_of_the_laws_behind_drawn_windows():
+    target, draft, (x, y) = correlated(small()).eval(), small(TimerXLDraft, d_model=64).eval(), batch()
+    loss = task(draft, DrawnDistillation, target=target, norm_prefix_len=P).loss(x, y[:, -2 * P :], False)
+    gap = ((draft(x, draft.statistics(x[:, :P])) - y) / draft.statistics(x[:, :P]).stdev)[:, -2 * P :].view(2, 2, P)
+    covariance = (target.sigma[:, None] * target.correlation_factor) @ (
+        target.sigma[:, None] * target.correlation_factor
+    ).T
+    expected = (gap[..., None, :] @ covariance.inverse() @ gap[..., None]).sqrt().mean()
+    torch.testing.assert_close(loss, expected)
 
 
 def test_teacher_noise_is_drawn_in_training_and_averaged_in_validation():
@@ -332,7 +344,7 @@ def test_a_draft_that_cannot_stand_in_for_its_target_is_refused(options, message
 
 
 def test_negative_noise_is_refused():
-    with pytest.raises(ValueError, match="teacher_noise, var_reg and input_noise must not be negative"):
+    with pytest.raises(ValueError, match=r"teacher_noise and var_reg must not be negative, got -1\.0"):
         task(small(TimerXLDraft, d_model=64), TimerDistillation, teacher=small(), teacher_noise=-1.0)
 
 

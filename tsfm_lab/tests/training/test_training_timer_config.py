@@ -9,17 +9,27 @@ from tsfm_lab.models.timer import Timer
 from tsfm_lab.models.timer_xl import TimerXL
 from tsfm_lab.models.timer_xl_draft import TimerXLDraft
 from tsfm_lab.models.ttm import TinyTimeMixer
+from tsfm_lab.nn.noise_scale import PatchScale, StepScale
 from tsfm_lab.runs import RunDirectory
-from tsfm_lab.training.calibration import calibrate_sigma, coverage, residual_sigma
+from tsfm_lab.training.calibration import (
+    best_shrinkage,
+    calibrate_covariance,
+    calibrate_sigma,
+    coverage,
+    log_likelihood,
+    residual_correlation,
+    residual_sigma,
+    residuals,
+)
 from tsfm_lab.training.timer_config import ALWAYS_ON, SpeculativeConfig, TimerConfig, field_of
 from tsfm_lab.training.timer_stages import (
+    calibration_batches,
     distill_draft,
     load_checkpoint,
     make_draft,
     make_target,
     pretrain_draft,
     train_target,
-    validation_batches,
     with_sigma,
 )
 
@@ -159,8 +169,8 @@ def test_a_checkpoint_of_another_size_is_refused(tmp_path):
 
 
 def test_calibrated_sigma_is_the_root_mean_square_error_in_units_of_the_window():
-    model, batches = make_target(SMALL).eval(), validation_batches(SMALL)
-    sigma = residual_sigma(model, batches)
+    model, batches = make_target(SMALL).eval(), calibration_batches(SMALL)
+    sigma = residual_sigma(residuals(model, batches)).float()
     errors = []
     for x, y in batches:
         for i in range(len(x)):
@@ -172,13 +182,43 @@ def test_calibrated_sigma_is_the_root_mean_square_error_in_units_of_the_window()
     assert torch.equal(calibrate_sigma(model, batches).sigma, sigma)
 
 
+def test_a_calibrated_covariance_leaves_each_steps_sigma_as_it_is():
+    model, batches = make_target(SMALL).eval(), calibration_batches(SMALL)
+    errors = residuals(model, batches)
+    scale = calibrate_covariance(model, batches).noise_scale
+    torch.testing.assert_close(scale.sigma.double(), residual_sigma(errors))
+    shrinkage = best_shrinkage(errors)
+    off = ~torch.eye(errors.shape[1], dtype=torch.bool)
+    expected = (1 - shrinkage) * (errors.T @ errors / len(errors))[off]
+    torch.testing.assert_close((scale.factor @ scale.factor.T)[off].double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_shrinkage_is_small_where_errors_go_together_and_large_where_they_are_few_and_independent():
+    torch.manual_seed(0)
+    e = torch.randn(400, 12, dtype=torch.float64)
+    assert best_shrinkage(e + 2 * torch.randn(400, 1, dtype=torch.float64)) <= 0.1
+    assert best_shrinkage(e[:40]) >= 0.3
+
+
+def test_the_log_likelihood_is_that_of_torch_for_either_scale():
+    torch.manual_seed(0)
+    errors = torch.randn(50, 4, dtype=torch.float64)
+    sigma = residual_sigma(errors)
+    factor = sigma[:, None] * torch.linalg.cholesky(residual_correlation(errors, 0.1))
+    together = torch.distributions.MultivariateNormal(torch.zeros(4, dtype=torch.float64), scale_tril=factor)
+    assert log_likelihood(PatchScale(factor), errors) == pytest.approx(together.log_prob(errors).mean().item() / 4)
+    alone = torch.distributions.Normal(torch.zeros(4, dtype=torch.float64), sigma)
+    assert log_likelihood(StepScale(sigma), errors) == pytest.approx(alone.log_prob(errors).mean().item())
+
+
 def test_a_target_has_its_own_law_learned_or_calibrated(tmp_path):
     x = torch.randn(1, 24, 1)
-    for sigma in ("learned", "calibrated"):
+    for sigma in ("learned", "calibrated", "correlated"):
         config = replace(SMALL, sigma=sigma)
         target = train_target(config, RunDirectory(tmp_path / sigma, {}))
         assert (target.law(x).logvar is not None) == (sigma == "learned")
         assert with_sigma(config, target).law(x).logvar is not None
+        assert (target.noise_scale is None) == (sigma == "learned")
 
 
 def test_a_calibrated_law_covers_its_levels():
@@ -201,6 +241,9 @@ def test_a_calibrated_law_covers_its_levels():
         ({"is_training": False}, "name its folder with test_dir"),
         ({"covariate": True}, "covariate=True needs multivariate=True"),
         ({"sigma": "learned", "model": "timer"}, "sigma='learned' needs model='timer_xl', got 'timer'"),
+        ({"sigma": "correlated", "model": "timer"}, "sigma='correlated' needs model='timer_xl', got 'timer'"),
+        ({"refine_epochs": 1}, "refine_epochs needs sigma='correlated', got 'calibrated'"),
+        ({"draft_windows": 8, "draft_stochastic": False}, "draft_windows are drawn behind norm_prefix_len steps"),
         ({"spec_k": 0}, "spec_k must be at least 1 drafted token, got 0"),
         ({"spec_sigma": 0.0}, "spec_sigma must be positive, got 0.0"),
         ({"spec_accept_bias": 0.5}, "spec_accept_bias must be at least 1, got 0.5"),

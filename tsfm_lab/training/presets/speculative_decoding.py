@@ -49,8 +49,10 @@ class SpeculativeDecodingConfig(SpeculativeConfig):
             )
         if self.multivariate or self.covariate:
             raise ValueError("decoding with a cache takes one variate a row: leave multivariate and covariate False")
-        if self.sigma != "calibrated":
-            raise ValueError(f"target and draft share the target's sigma: it must be 'calibrated', got {self.sigma!r}")
+        if self.sigma == "learned":
+            raise ValueError(
+                "target and draft share one law: sigma must be 'calibrated' or 'correlated', got 'learned'"
+            )
         if not set(self.sweep_draft) <= set(self.spec_drafts):
             raise ValueError(f"sweep_draft must be among spec_drafts={self.spec_drafts}, got {self.sweep_draft}")
 
@@ -98,7 +100,10 @@ SPECULATIVE_DECODING = {
         d_ff=128,
         e_layers=4,
         draft_stochastic=False,
-        draft_input_noise=1.0,
+        draft_dropout=0.0,
+        sigma="correlated",
+        refine_epochs=1,
+        draft_windows=512,
         train_epochs=4,
         pretrain_epochs=0,
         distill_epochs=2,
@@ -131,7 +136,10 @@ SPECULATIVE_DECODING = {
         d_ff=512,
         e_layers=8,
         draft_stochastic=False,
-        draft_input_noise=1.5,
+        draft_dropout=0.0,
+        sigma="correlated",
+        refine_epochs=4,
+        draft_windows=6144,
         learning_rate=5e-4,
         draft_learning_rate=1e-3,
         batch_size=64,
@@ -148,7 +156,10 @@ SPECULATIVE_DECODING = {
         test_pred_len=(768,),
         e_layers=8,
         draft_stochastic=False,
-        draft_input_noise=1.5,
+        draft_dropout=0.0,
+        sigma="correlated",
+        refine_epochs=4,
+        draft_windows=6144,
         batch_size=64,
         learning_rate=1e-4,
         draft_learning_rate=5e-5,
