@@ -49,7 +49,7 @@ DRAFT_SCALE_N_HEADS = None
 DRAFT_SCALE_D_FF = None
 DRAFT_SCALE_E_LAYERS = None
 SIGMA = None  # the target's law, from validation errors: "calibrated", σ of each step, or "correlated", a covariance
-REFINE_EPOCHS = None  # of the target by the likelihood of its correlated law; 0 for "calibrated"
+REFINE_EPOCHS = None  # of the target by MSE and its correlated law's distance; 0 for "calibrated"
 DRAFT_WINDOWS = None  # drafts learn on so many windows that the target drew; 0: on the data's
 SPEC_DRAFTS = None  # kinds of draft to compare
 SPEC_K = None  # drafted patches a round
@@ -189,8 +189,8 @@ assert mismatch[2, 0] < 0.6 * mismatch[0, 0]
 #
 # A cache keeps keys and values, so it cannot normalise a growing window anew: the context's mean and standard deviation
 # stay. The target is trained that way, on windows of context and horizon in the context's statistics. Its law is its
-# own errors on validation windows, never tuned (section 3), and a few more steps by the likelihood of that law teach it
-# the shape of a patch, which a squared error hardly sees. Drafts of several kinds are distilled on windows that the
+# own errors on validation windows, never tuned (section 3), and a few more steps by MSE and that law's distance teach
+# it the shape of a patch, which a squared error hardly sees. Drafts of several kinds are distilled on windows that the
 # target went on writing behind the context, because what a draft will read are draws, not data.
 
 # %% tags=["nbval-ignore-output"]

@@ -232,11 +232,11 @@ axes.set(title=f"{helped.sum()} of {len(helped)} ways helped", ylim=(-0.5, len(n
 plt.show()
 
 # %%
-wql = changes[changes["data"] == name].groupby("mode")["wql"].mean()
+wql = changes[changes["data"] == name].groupby("mode")["wql"].agg(["min", "mean", "max"])
 if shown:
-    print("ways that helped:", ", ".join(mode for mode in config.modes if wql[mode] < 0))
-    assert (wql < 0).all()
-    assert wql["full"] < wql["head"], "the features must change too, not only what is read off them"
+    print("all weights help under every seed:", bool(wql.loc["full", "max"] < 0))
+    assert wql.loc["full", "max"] < 0
+    assert wql["mean"].idxmin() == "full", "the features must change too, not only what is read off them"
 
 # %% [markdown]
 # ## 3 · The learning rate, chosen on validation
@@ -270,7 +270,7 @@ if shown:
 # %% [markdown]
 # ## 4 · Overfitting, and what catches it
 #
-# Now too little data and too large a rate: the yearly flow of the Nile, of which less than eighty values are left for
+# Now too little data and too large a rate: the yearly flow of the Nile, of which some fifty values are left for
 # training. Without early stopping (`patience=None`) the last weights stay, whatever they are.
 
 # %% tags=["nbval-ignore-output"]
@@ -335,8 +335,8 @@ assert again.module.state_dict().keys() == open_base().module.state_dict().keys(
 print("what is saved opens with the same weights, under the same keys")
 
 # %% [markdown]
-# Being early does not make it good: with this little data the stopped model, too, may forecast the test windows worse
-# than the base did. Then the base is the one to keep, and the table says so.
+# Being early does not make it good, nor being refused bad: with this little data validation and test windows may
+# disagree. To keep the base wherever either score rises loses models that would have done well, too: see both.
 
 # %% tags=["nbval-ignore-output"]
 columns = {"no early stopping": careless, "early stopping": careful}
@@ -375,10 +375,10 @@ run.finish()
 # %% [markdown]
 # ## Summary
 #
-# - On a long regular series a few dozen steps make a small pretrained model much better, by every way of training; all
-#   weights more than the head alone.
-# - The peer's learning rate changes nothing that one could see in as many steps; one of a thousand times that does.
-# - On eighty values the training loss falls while the validation loss rises. Early stopping takes the best weights on
+# - On a long regular series a few dozen steps of all weights make a small pretrained model much better. The head alone
+#   and low-rank adaptors scatter around no change at this rate: look at the range over the seeds, not at the mean.
+# - The peer's learning rate changes nothing that one could see in as many steps; one that a search finds does.
+# - On fifty values the training loss falls while the validation loss rises. Early stopping takes the best weights on
 #   validation, the base model's if none are better. It does not promise better test forecasts, and the comparison on
 #   the same windows says when they are not; such a model is not saved unless asked.
 # - One series and one small model: that fine-tuning *can* help is shown here, not that it does on your data. That is

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,6 +97,9 @@ def find_trained(runs: list[Path]) -> list[Trained]:
                 "runs/params/04_pretrain_stu.shipped.lab.yaml --local`"
             )
         found += [Trained(child, read_json(child / "config.json")) for child in children]
+    twice = [key for key, count in Counter((one.name, one.seed) for one in found).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice} are in more than one of the runs {[str(run) for run in runs]}; name each run once")
     return found
 
 
@@ -133,7 +137,13 @@ def _scores(
     models: Mapping[str, Forecaster], tasks: list[Task], folder: Path, seed: int
 ) -> dict[str, dict[str, float]]:
     """Score of each model on each set; what `folder` holds of this seed already is not done again."""
-    table = evaluate(models, tasks, folder, seed=seed).table()
+    results = evaluate(models, tasks, folder, seed=seed)
+    counts = results.counts()
+    failed = counts[counts["model"].isin(models) & (counts["seed"] == seed) & (counts["status"] != "finished")]
+    if len(failed):
+        what = failed[["model", "data", "error"]].to_string(index=False)
+        raise RuntimeError(f"not every task could be scored, and a mean over the others would mislead:\n{what}")
+    table = results.table()
     table = table[(table["seed"] == seed) & table["model"].isin(models)]
     scores: dict[str, dict[str, float]] = {name: {} for name in models}
     for benchmark, metric in METRIC.items():
@@ -213,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--target", type=Path, default=SHIPPED, help="where shipped checkpoints lie")
     parser.add_argument("--output", type=Path, default=paths.RUNS / "results" / "shipped_cpu.json")
     options = parser.parse_args(arguments)
-    options.folder = options.folder or options.runs[0] / "held_out"
+    options.folder = options.folder or options.runs[0] / f"held_out-{options.series}-{options.windows}"
     torch.set_num_threads(1)
     trained = find_trained(options.runs)
     results = read_json(options.output)
@@ -221,8 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
         "seeds": sorted({one.seed for one in trained}),
         "series": options.series,
         "windows": options.windows,
-        "context": CONTEXT,
-        "samples": NUM_SAMPLES,
+        "forecasters": {one.name: one.options() for one in trained},
     }
     for item in options.items:
         for name, rows in ITEMS[item](trained, options):

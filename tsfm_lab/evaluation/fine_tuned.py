@@ -53,13 +53,15 @@ class FineTuned:
         return not self.worse() and self.scores.loc[("test", "wql"), "change"] < 0
 
     def worse(self) -> list[str]:
-        """The parts, "validation" or "test", on which the weighted quantile loss rose."""
-        return [part for part in ("validation", "test") if self.scores.loc[(part, "wql"), "change"] > 0]
+        """The parts, "validation" or "test", on which the weighted quantile loss did not stay or fall."""
+        found = {part: self.scores.loc[(part, "wql")] for part in ("validation", "test")}
+        return [part for part, wql in found.items() if not wql["after"] <= wql["before"]]
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Save the model where `tsfm_lab.load` opens it; returns the folder.
 
-        config.json there records what it was trained on, so that an evaluation on the same data says "in domain".
+        config.json there records what it was trained on, where that is known of the base model too, so that an
+        evaluation on the same data says "in domain".
         force: also save a model that became worse.
 
         Raises

@@ -19,8 +19,8 @@ def without_update(module: nn.Module, layer: int, parts: tuple[str, ...] = PARTS
     """The packed model in which a layer's x ← x + f(norm(x)) is x ← x, for its "mix", its "feed" or both.
 
     In a layer that norms behind the sum, x ← norm(x) remains. The update is made zero where it is computed, so that
-    whatever calls the layers sees it. A decoder that reads a
-    layer's parts itself does not: `scale="frozen"` of `MoiraiMoEForecast` is left as it was.
+    whatever calls the layers sees it. A decoder that reads a layer's parts itself does not: `scale="frozen"` of
+    `MoiraiMoEForecast` is left as it was.
 
     Raises
     ------

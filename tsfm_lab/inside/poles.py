@@ -70,6 +70,10 @@ def fit_poles(h: Tensor, tolerance: float = 0.05, max_poles: int = 12) -> PoleFi
     if tolerance <= 0 or max_poles < 1:
         raise ValueError(f"tolerance and max_poles must be positive, got {tolerance} and {max_poles}")
     paired = len(h) >= 8 and not h[1::2].any()
+    if paired and max_poles < 2:
+        raise ValueError(
+            f"the poles of a filter whose odd lags vanish come in pairs: give max_poles 2, got {max_poles}"
+        )
     thinned = h[::2] if paired else h
     rows = len(thinned) // 2
     U = torch.linalg.svd(thinned.unfold(0, len(thinned) - rows + 1, 1)[:rows])[0]

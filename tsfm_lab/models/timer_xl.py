@@ -138,11 +138,12 @@ class TimerXL(CausalForecaster):
         if hasattr(self, "head_logvar"):
             raise ValueError("this model has a learned variance; build it with sigma=None or 'calibrated'")
         weight = self.head.weight
+        factor = None if correlation is None else _factor(correlation.detach(), p).to(weight)
         self.register_buffer("sigma", sigma.detach().to(weight))
         if hasattr(self, "correlation_factor"):
             del self.correlation_factor
-        if correlation is not None:
-            self.register_buffer("correlation_factor", _factor(correlation.detach(), p).to(weight))
+        if factor is not None:
+            self.register_buffer("correlation_factor", factor)
         self._hub_mixin_config["sigma"] = "calibrated" if correlation is None else "correlated"
 
 

@@ -49,8 +49,10 @@ def residual_correlation(errors: Tensor, shrinkage: float) -> Tensor:
 def best_shrinkage(errors: Tensor) -> float:
     """The λ of `SHRINKAGES` under which left-out errors are likeliest: `errors: (n p)`, in the order of the windows.
 
-    Five folds, each a run of neighbours, as neighbouring windows overlap.
+    Five folds, each a run of neighbours, as neighbouring windows overlap. Raises ValueError for fewer windows.
     """
+    if len(errors) < FOLDS:
+        raise ValueError(f"a covariance needs at least {FOLDS} windows' errors, got {len(errors)}; give more windows")
 
     def held_out(shrinkage: float) -> float:
         total = 0.0

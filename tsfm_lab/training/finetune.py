@@ -16,7 +16,7 @@ from tsfm_lab.runs import RunDirectory
 from tsfm_lab.runs.metrics import read_rows
 from tsfm_lab.training.adaptors import MODES, merge, prepare
 from tsfm_lab.training.best_weights import KeepsBest
-from tsfm_lab.training.calibration import calibrate_sigma
+from tsfm_lab.training.calibration import calibrate_covariance, calibrate_sigma
 from tsfm_lab.training.finetune_data import TimeParts, make_timer_data, packed_validation, training_stream
 from tsfm_lab.training.pretrain import MoiraiHybridPretrain, MoiraiPretrain
 from tsfm_lab.training.pretrain_moirai2 import Moirai2HybridPretrain, Moirai2Pretrain
@@ -26,6 +26,7 @@ from tsfm_lab.training.timer_task import Optimisation, TimerTraining
 from tsfm_lab.training.trainer import TrainerOptions, fit
 
 WARMUP = 0.1  # of the steps
+RECALIBRATE = {"calibrated": calibrate_sigma, "correlated": calibrate_covariance}
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,7 @@ class Finetuning:
     alpha: float = 16.0  # their scale times their rank
     max_steps: int = 300  # of the optimiser
     val_every: int = 20  # steps between two validations
-    patience: int | None = (
-        5  # validations without a lower loss after which it stops; None: never, keep the last weights
-    )
+    patience: int | None = 5  # validations without a lower loss before it stops; None: never, the last weights stay
     batch_size: int = 8  # rows of packed windows, or windows of the Timer family
     weight_decay: float = 0.0  # pulls towards zero, not towards the pretrained weights
     seed: int = 0  # of adaptors and batches
@@ -161,7 +160,7 @@ def fit_finetuning(
 
     The module has its best weights afterwards (without patience the last ones), which are also in run.path/"model"
     under the keys that it was published with. metrics.csv has a row for every step, with val_loss before the first and
-    every so many. A calibrated σ is taken from the validation windows again.
+    every so many. A calibrated σ or covariance is taken from the validation windows again.
     One process: the ranks of a distributed job would each stop by themselves.
 
     Raises
@@ -178,7 +177,7 @@ def fit_finetuning(
     best = type(module).from_pretrained(run.path / "model")
     merge(module.cpu()).load_state_dict(best.state_dict())
     module.requires_grad_(True).eval()
-    if module.config.get("sigma") == "calibrated":  # that of the base model's errors no longer holds
-        calibrate_sigma(module, task.validation)
+    if recalibrate := RECALIBRATE.get(module.config.get("sigma")):  # the law of the base model's errors no longer holds
+        recalibrate(module, task.validation)
     losses = [float(row["val_loss"]) for row in read_rows(run.path / "metrics.csv") if row["val_loss"]]
     return losses[-1] if how.patience is None else float(np.nanmin(losses))

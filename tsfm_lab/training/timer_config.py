@@ -58,7 +58,7 @@ class TimerConfig:
 
     # training
     train_epochs: int = 10  # of the target
-    refine_epochs: int = 0  # of the target after that, by the likelihood of its correlated law
+    refine_epochs: int = 0  # of the target after that, by MSE + δ²/p under its correlated law
     pretrain_epochs: int = 15  # of the draft on pretrain_data; 0: none
     distill_epochs: int = 15  # of the draft on data
     epoch_steps: int | None = None  # optimiser steps of an epoch; None: one pass over the windows

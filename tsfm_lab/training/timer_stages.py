@@ -66,9 +66,9 @@ def with_sigma(config: TimerConfig, target: TimerXL) -> TimerXL:
 
 
 def refine_target(config: TimerConfig, run: RunDirectory, target: TimerXL) -> TimerXL:
-    """A calibrated target trained on by the likelihood of its correlated law, in run/target-refined, calibrated anew.
+    """A calibrated target trained on by MSE + δ²/p, δ under its correlated law, in run/target-refined, calibrated anew.
 
-    Squared error weighs a patch's common error alone, as it is so much the largest; the likelihood weighs every
+    Squared error weighs a patch's common error alone, as it is so much the largest; δ² weighs every
     direction of the patch by its own variance. Without config.refine_epochs, or config.is_training, the target itself.
     """
     if not (config.refine_epochs and config.is_training):
@@ -77,7 +77,7 @@ def refine_target(config: TimerConfig, run: RunDirectory, target: TimerXL) -> Ti
     how = _optimisation(config, config.refine_epochs, config.refine_learning_rate)
     child = run.child("target-refined")
     refined = train_timer(
-        deepcopy(target), data, validation, child, how, device=config.device, title="target, by likelihood"
+        deepcopy(target), data, validation, child, how, device=config.device, title="target, by its law"
     )
     return with_sigma(config, refined)
 

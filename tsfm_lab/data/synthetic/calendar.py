@@ -35,7 +35,7 @@ class Calendar(Univariate):
     second_season: float = 0.5  # share that has the longer one too, at a random strength below the first's
     max_harmonics: int = 8
     harmonic_decay: tuple[float, float] = (0.5, 2.0)  # amplitude of harmonic k ~ N(0, 1)/k^decay
-    seasonless: float = 0.15  # share whose season has no strength: the level alone
+    seasonless: float = 0.15  # share whose first season has no strength
     slope: float = 2.0  # standard deviation of the trend's rise over the whole series
     wander: tuple[float, float] = (0.03, 5.0)  # log-uniform standard deviation of the level's walk over the series
     noise: tuple[float, float] = (0.01, 0.7)  # log-uniform standard deviation
@@ -65,7 +65,7 @@ class Calendar(Univariate):
         return y[None], freq
 
     def _season(self, rng: np.random.Generator, m: float, length: int) -> np.ndarray:
-        """A periodic shape of standard deviation 1 at a random phase: (length)."""
+        """A periodic shape of standard deviation about 1 at a random phase: (length)."""
         k = np.arange(1, min(rng.integers(1, self.max_harmonics + 1), max(1, int(m) // 2)) + 1)[:, None]
         a, b = rng.standard_normal((2, len(k), 1)) / k ** rng.uniform(*self.harmonic_decay)
         angle = 2 * np.pi * k * (np.arange(length) + rng.integers(int(m))) / m

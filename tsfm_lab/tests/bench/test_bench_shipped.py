@@ -1,6 +1,7 @@
 """Bench of the checkpoints that ship: what is judged is what was trained, and what ships is what was judged."""
 
 import argparse
+import dataclasses
 
 import numpy as np
 import pytest
@@ -43,6 +44,20 @@ def test_every_model_and_seed_of_a_run_is_found(trained):
 def test_a_run_without_a_trained_model_is_refused_with_the_command_that_makes_one(tmp_path):
     with pytest.raises(ValueError, match=r"04_pretrain_stu\.shipped\.lab\.yaml"):
         bench.find_trained([tmp_path])
+
+
+def test_a_run_named_twice_is_refused(trained):
+    run = trained[0].folder.parent
+    with pytest.raises(ValueError, match="in more than one of the runs"):
+        bench.find_trained([run, run])
+
+
+def test_a_task_that_cannot_be_scored_stops_the_averaging(trained, tmp_path, monkeypatch):
+    (task,) = bench.monash_tasks(["nile"])
+    broken = dataclasses.replace(task, open=lambda: [])
+    monkeypatch.setattr(bench, "held_out_tasks", lambda series, windows: [broken])
+    with pytest.raises(RuntimeError, match=r"(?s)seasonal_naive.* nile.*no series longer"):
+        bench.judge(trained[:1], argparse.Namespace(series=None, windows=2, folder=tmp_path))
 
 
 def test_the_untrained_twin_is_the_model_before_its_first_step(trained):

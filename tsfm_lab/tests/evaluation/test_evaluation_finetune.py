@@ -157,6 +157,13 @@ def test_a_model_that_became_worse_is_not_saved_unless_asked(tmp_path, tuned, te
     assert tsfm_lab.load(tmp_path / "model").module
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.1), (0.1, np.nan)])
+def test_a_change_that_is_no_number_does_not_hide_that_a_model_became_worse(tuned, before, after):
+    scores = with_changes(tuned, 0.0).scores
+    scores.loc[("test", "wql"), ["before", "after", "change"]] = (before, after, np.nan)
+    assert replace(tuned, scores=scores).worse() == ["test"]
+
+
 def test_a_model_that_did_not_change_may_be_saved_but_has_not_improved(tmp_path, tuned):
     found = with_changes(tuned, 0.0)
     assert not found.improved

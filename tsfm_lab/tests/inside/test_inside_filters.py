@@ -148,3 +148,11 @@ def test_a_share_outside_of_zero_to_one_is_refused(share):
 def test_what_is_no_filter_is_refused(h):
     with pytest.raises(ValueError, match="h must be a finite filter"):
         fit_poles(h)
+
+
+def test_a_single_pole_for_a_filter_without_odd_lags_is_refused():
+    h = torch.zeros(16, dtype=torch.float64)
+    h[::2] = 0.8 ** torch.arange(8)
+    assert len(fit_poles(h, max_poles=2).poles) == 2
+    with pytest.raises(ValueError, match="come in pairs: give max_poles 2, got 1"):
+        fit_poles(h, max_poles=1)

@@ -177,8 +177,13 @@ def test_a_covariance_has_the_marginal_sigma_and_its_factor_is_saved():
     ],
 )
 def test_a_correlation_that_is_none_is_refused(correlation, message):
+    model = small()
+    model.set_sigma(torch.ones(P), torch.eye(P))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(ValueError, match=message):
-        small().set_sigma(torch.ones(P), correlation)
+        model.set_sigma(torch.full((P,), 2.0), correlation)
+    assert model.config["sigma"] == "correlated"
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())  # nothing is half set
 
 
 def test_learned_variance_starts_small_and_is_clamped():

@@ -127,12 +127,14 @@ def test_a_finished_run_is_opened_and_not_done_again(tmp_path, parts):
     assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
 
 
-def test_a_calibrated_sigma_is_taken_from_the_validation_windows_again(tmp_path, parts):
+@pytest.mark.parametrize("correlation", [None, torch.eye(4)])
+def test_a_calibrated_law_is_taken_from_the_validation_windows_again(tmp_path, parts, correlation):
     torch.manual_seed(0)
     module = TimerXL(**TOKENS, d_model=16, n_heads=2, d_ff=16, e_layers=1)
-    module.set_sigma(torch.full((4,), 50.0))
+    module.set_sigma(torch.full((4,), 50.0), correlation)
     tune(module, parts, RunDirectory(tmp_path, {}), lr=1e-2)
     assert module.sigma.max() < 5
+    assert (correlation is None) == (module.config["sigma"] == "calibrated")
 
 
 def test_the_lightning_modules_are_there_by_both_names():
