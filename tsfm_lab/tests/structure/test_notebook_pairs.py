@@ -49,3 +49,10 @@ def test_every_code_cell_was_executed_in_order(path):
 
 def test_notebook_is_small(path):
     assert path.stat().st_size < MAX_BYTES
+
+
+def test_stored_outputs_name_no_file_of_the_machine_that_made_them(path):
+    outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+    printed = "\n".join(str(output.get("text", output.get("data", {}).get("text/plain", ""))) for output in outputs)
+    for place in ("site-packages", "ipykernel_", str(paths.ROOT)):
+        assert place not in printed, f"a warning or a path stands in the outputs: ...{place}..."
