@@ -166,6 +166,7 @@ def fit_finetuning(
     Raises
     ------
     ArithmeticError: a loss or gradient is not finite; lower lr.
+    ValueError: the base model's own validation loss is not finite.
     """
     torch.manual_seed(how.seed)
     prepare(module, how.mode, rank=how.rank, alpha=how.alpha)
@@ -180,4 +181,8 @@ def fit_finetuning(
     if recalibrate := RECALIBRATE.get(module.config.get("sigma")):  # the law of the base model's errors no longer holds
         recalibrate(module, task.validation)
     losses = [float(row["val_loss"]) for row in read_rows(run.path / "metrics.csv") if row["val_loss"]]
+    if not np.isfinite(losses[0]):  # no later loss can be compared with it
+        raise ValueError(
+            f"the base model's validation loss is {losses[0]}, it must be finite: check the model's weights"
+        )
     return losses[-1] if how.patience is None else float(np.nanmin(losses))

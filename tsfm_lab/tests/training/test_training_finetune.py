@@ -1,6 +1,7 @@
 """Fine-tuning in a run directory: every kind, early stopping, the best weights, resuming, bad options."""
 
 from copy import deepcopy
+from math import nan
 
 import numpy as np
 import pytest
@@ -135,6 +136,13 @@ def test_a_calibrated_law_is_taken_from_the_validation_windows_again(tmp_path, p
     tune(module, parts, RunDirectory(tmp_path, {}), lr=1e-2)
     assert module.sigma.max() < 5
     assert (correlation is None) == (module.config["sigma"] == "calibrated")
+
+
+def test_a_base_model_whose_validation_loss_is_no_number_is_refused(tmp_path, parts, monkeypatch):
+    module = make("moirai")
+    monkeypatch.setattr(MoiraiFinetune, "validate", lambda self, module: self.consider(nan) or {"loss": nan})
+    with pytest.raises(ValueError, match="base model's validation loss is nan, it must be finite"):
+        tune(module, parts, RunDirectory(tmp_path, {}))
 
 
 def test_the_lightning_modules_are_there_by_both_names():
